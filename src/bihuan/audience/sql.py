@@ -1,0 +1,224 @@
+"""The SQL reader: an audience as a sqlglot predicate, and the query that selects its members.
+
+Only nodes that DuckDB and Spark read alike are made. Each condition is wrapped in
+``coalesce(..., false)``, so no part of the tree is ever unknown and NOT is a true complement.
+Joins by AND and OR are nested in pairs, which keeps a list of ten thousand parts fourteen levels
+deep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import TypeAlias
+
+from sqlglot import exp
+
+from bihuan.audience.algebra import (
+    And,
+    Between,
+    Compare,
+    Everyone,
+    Flag,
+    In,
+    Member,
+    Missing,
+    Nobody,
+    Node,
+    Not,
+    Or,
+    tags_of,
+)
+from bihuan.audience.literal import Value
+from bihuan.data import ColumnType, Source
+from bihuan.kernel import DefectError
+from bihuan.tag import TagField, TagTable
+
+Columns: TypeAlias = Callable[[str], exp.Expression]
+"""Gives the SQL expression of a tag's value."""
+
+_COMPARE: Mapping[str, type[exp.Binary]] = {
+    "=": exp.EQ,
+    "!=": exp.NEQ,
+    "<": exp.LT,
+    "<=": exp.LTE,
+    ">": exp.GT,
+    ">=": exp.GTE,
+}
+
+
+def predicate(node: Node, column: Columns | None = None) -> exp.Expression:
+    r"""Return the audience as a boolean SQL expression that is never NULL.
+
+    Parameters
+    ----------
+    node
+        A bound tree: binding gives each literal its tag's type and resolves ``Member``.
+    column
+        How a tag is named in the query; by default as a quoted column of its own name. Use
+        :func:`tag_columns` where number tags may hold NaN, which counts as missing.
+
+    Returns
+    -------
+    sqlglot.exp.Expression
+        Values are literals of the tree, never pasted text.
+
+    Raises
+    ------
+    DefectError
+        If the tree holds a ``Member``.
+
+    Examples
+    --------
+    >>> predicate(Not(Compare("city", "=", "o'clock"))).sql("duckdb")
+    'NOT COALESCE("city" = \'o\'\'clock\', FALSE)'
+    """
+    column = column or _plain_column
+    match node:
+        case And(parts=parts):
+            return _paired(exp.And, [predicate(part, column) for part in parts])
+        case Or(parts=parts):
+            return _paired(exp.Or, [predicate(part, column) for part in parts])
+        case Not(part=part):
+            return exp.Not(this=predicate(part, column))
+        case Everyone():
+            return exp.true()
+        case Nobody():
+            return exp.false()
+    return _atom(node, column)
+
+
+def tag_columns(fields: Mapping[str, TagField]) -> Columns:
+    """Name tags as quoted columns, reading a NaN of a number tag as missing."""
+
+    def column(tag: str) -> exp.Expression:
+        plain = _plain_column(tag)
+        if fields[tag].type is not ColumnType.NUMBER:
+            return plain
+        nan = exp.cast(exp.Literal.string("NaN"), "DOUBLE")
+        return exp.Nullif(this=plain, expression=nan)  # NaN = NaN in DuckDB and in Spark
+
+    return column
+
+
+def select_flags(
+    nodes: Mapping[str, Node], tags: TagTable, *, where: Node | None = None
+) -> tuple[exp.Select, dict[str, Source]]:
+    """Build the query that says for each subject which of several audiences it belongs to.
+
+    Parameters
+    ----------
+    nodes
+        Column name to bound tree.
+    tags
+        The tag values at one date.
+    where
+        A bound tree; only its members are returned. None: the whole base.
+
+    Returns
+    -------
+    (sqlglot.exp.Select, dict[str, Source])
+        The query and its sources: the id column, then one boolean column per audience, ordered
+        by id.
+    """
+    column = tag_columns(tags.fields)
+    base, sources = _base(tags, [*nodes.values(), *([] if where is None else [where])])
+    flags = [exp.alias_(predicate(node, column), name, quoted=True) for name, node in nodes.items()]
+    identity = exp.column(tags.id_column, quoted=True)
+    query = exp.select(identity, *flags).from_(base)
+    if where is not None:
+        query = query.where(predicate(where, column), copy=False)
+    return query.order_by(identity.copy(), copy=False), sources
+
+
+def select_members(node: Node, tags: TagTable) -> tuple[exp.Select, dict[str, Source]]:
+    """Build the query that selects an audience's members.
+
+    Parameters
+    ----------
+    node
+        A bound tree.
+    tags
+        The tag values at one date; only the tags that the tree reads are joined.
+
+    Returns
+    -------
+    (sqlglot.exp.Select, dict[str, Source])
+        The query and its sources, for ``engine.query`` or ``engine.write``: one column, the
+        subject's id, ordered, each once.
+    """
+    return select_flags({}, tags, where=node)
+
+
+def select_count(node: Node, tags: TagTable) -> tuple[exp.Select, dict[str, Source]]:
+    """Build the query that counts members (``members``) and the whole base (``base``)."""
+    base, sources = _base(tags, [node])
+    inside = exp.Case(
+        ifs=[exp.If(this=predicate(node, tag_columns(tags.fields)), true=exp.Literal.number(1))]
+    )
+    query = exp.select(
+        exp.alias_(exp.Count(this=inside), "members"),
+        exp.alias_(exp.Count(this=exp.Star()), "base"),
+    )
+    return query.from_(base), sources
+
+
+def _base(tags: TagTable, nodes: Iterable[Node]) -> tuple[exp.Subquery, dict[str, Source]]:
+    used = sorted({tag for node in nodes for tag in tags_of(node)})
+    relation, sources = tags.relation(used)
+    return relation.subquery("base"), sources
+
+
+def _plain_column(tag: str) -> exp.Expression:
+    return exp.column(tag, quoted=True)
+
+
+def _atom(node: Node, column: Columns) -> exp.Expression:
+    match node:
+        case Compare(tag=tag, op=op, value=value):
+            return _known(_COMPARE[op](this=column(tag), expression=_literal(value)))
+        case In(tag=tag, values=values):
+            if not values:
+                return exp.false()
+            return _known(exp.In(this=column(tag), expressions=[_literal(v) for v in values]))
+        case Between(tag=tag, low=low, high=high):
+            return _known(exp.Between(this=column(tag), low=_literal(low), high=_literal(high)))
+        case Flag(tag=tag):
+            return _known(column(tag))
+        case Missing(tag=tag):
+            return exp.Is(this=column(tag), expression=exp.null())
+        case Member(audience_id=audience_id):
+            raise DefectError(f"Audience '{audience_id}' was not resolved before reading; bind it.")
+    raise DefectError(f"No reading of a {type(node).__name__} in SQL.")
+
+
+def _known(condition: exp.Expression) -> exp.Expression:
+    return exp.Coalesce(this=condition, expressions=[exp.false()])
+
+
+def _literal(value: Value) -> exp.Expression:
+    if isinstance(value, bool):
+        return exp.true() if value else exp.false()
+    if isinstance(value, str):
+        return exp.Literal.string(value)
+    if isinstance(value, date):
+        return exp.cast(exp.Literal.string(value.isoformat()), "DATE")
+    if isinstance(value, float):
+        return exp.cast(exp.Literal.string(repr(value)), "DOUBLE")
+    return _exact(value)
+
+
+def _exact(value: int | Decimal) -> exp.Expression:
+    number = exp.Literal.number(format(abs(value), "f" if isinstance(value, Decimal) else "d"))
+    return exp.Neg(this=number) if value < 0 else number
+
+
+def _paired(kind: type[exp.Connector], parts: list[exp.Expression]) -> exp.Expression:
+    while len(parts) > 1:
+        pairs = [
+            exp.Paren(this=kind(this=parts[i], expression=parts[i + 1]))
+            for i in range(0, len(parts) - 1, 2)
+        ]
+        parts = [*pairs, *parts[len(parts) - len(parts) % 2 :]]
+    return parts[0]

@@ -1,0 +1,374 @@
+"""Prices of limits: the Lagrangian dual, solved by exact linear programs over undecided customers.
+
+At prices λ >= 0 every customer takes the option with the greatest value less charge, or none. The
+sum of what they get plus Σ λ·bound is a bound on every feasible plan, and the least such bound is
+sought. Within a box around λ most customers cannot change their mind; they are *fixed*. For the
+others, the *core*, the dual within the box is a small linear program that HiGHS solves exactly.
+If its prices lie inside the box they are optimal for all customers, because the dual is convex;
+otherwise the box moves. A ladder of samples of growing size gives the first prices.
+
+Equal customers within a core become one class with a mass, so ties, however many, cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, eye_array, hstack
+
+from bihuan.decision.options import Floats, Indices, Options, mix
+
+CORE_OPTIONS = 6_000  # HiGHS solves a core of this size in about a tenth of a second
+LADDER_STEP = 8
+MAX_STEPS = 40
+SETTLED = 1e-10  # relative gain below which a further step is not worth it
+OPENING = 1e-3  # a limit of 0 is priced as if this share of one contact were allowed
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Core:
+    """The customers who may change their mind between two price vectors, and everybody else.
+
+    Parameters
+    ----------
+    option
+        Options that may become a core customer's best, ascending, shape ``(e,)``.
+    row
+        Core row (class) of each of them, shape ``(e,)``.
+    mass
+        How many customers each class stands for, shape ``(r,)``.
+    anchor
+        Best option of every customer who is not in the core; -1 none, -2 in the core; ``(c,)``.
+    rank
+        Place of each of them among the undecided options of its customer, shape ``(e,)``.
+    customer
+        Core customers, shape ``(q,)``; ``customer_row`` gives the class of each.
+    own, own_first
+        Undecided options of all core customers, and where those of each begin, ``(q,)``.
+    fixed_use
+        What the fixed customers use of each limit, shape ``(k,)``.
+    is_exact
+        Whether every undecided customer is represented (not a sample of the classes).
+    """
+
+    option: Indices
+    row: Indices
+    rank: Indices
+    mass: Floats
+    anchor: Indices
+    customer: Indices
+    customer_row: Indices
+    own: Indices
+    own_first: Indices
+    fixed_use: Floats
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pricing:
+    """Prices, what they prove, and the last core with its (nearly whole) solution.
+
+    Parameters
+    ----------
+    prices
+        Shape ``(k,)``, >= 0.
+    bound
+        No feasible plan is worth more.
+    core, share
+        The last core and how many customers of its class take each of its options.
+    steps
+        Linear programs solved.
+    """
+
+    prices: Floats
+    bound: float
+    core: Core
+    share: Floats
+    steps: int
+
+
+def dual_bound(options: Options, prices: Floats) -> float:
+    """Return an upper bound on the value of every feasible plan, safe against rounding.
+
+    Parameters
+    ----------
+    options
+        The problem.
+    prices
+        Shape ``(k,)``, >= 0; any such prices give a valid bound (weak duality).
+
+    Notes
+    -----
+    Sums within a chunk are pairwise and chunk sums are added exactly. The result is raised by
+    (number of limits + 64) units of rounding of the magnitudes involved, more than the worst case
+    of the products and sums made.
+    """
+    sums, sizes = [], []
+    for customers, cells in options.chunks():
+        charge = options.charge(prices, cells)
+        reduced = options.value[cells] - charge
+        first = options.start[customers] - options.start[customers.start]
+        best = np.maximum(np.maximum.reduceat(reduced, first), 0.0)
+        size = np.maximum.reduceat(options.value[cells] + charge, first)
+        mass = options.mass[customers]
+        sums.append(float((best * mass).sum()))
+        sizes.append(float((size * mass).sum()))
+    paid = prices[prices > 0] * options.bound[prices > 0]
+    total = math.fsum([*sums, *paid])
+    magnitude = math.fsum([*sizes, *paid])
+    return total + (options.n_limits + 64) * EPSILON * magnitude
+
+
+def take_core(options: Options, low: Floats, high: Floats, *, most: int) -> Core:
+    """Split customers into those who may and those who cannot change between two price vectors.
+
+    Parameters
+    ----------
+    options
+        The problem.
+    low, high
+        Corners of the box of prices, shape ``(k,)``.
+    most
+        If more options than this are undecided, even with equal customers merged, only an evenly
+        drawn part of the classes is kept and stands for all.
+    """
+    anchor = np.empty(options.n_customers, dtype=np.int64)
+    found = [_undecided(options, chunk, low, high, anchor) for chunk in options.chunks()]
+    own = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    customer = np.flatnonzero(anchor == -2)
+    fixed = np.flatnonzero(anchor >= 0)
+    own_first = np.searchsorted(own, options.start[customer])
+    place, row, rank, customer_row = _merge_equal(options, own, own_first, customer)
+    mass = np.bincount(customer_row, weights=options.mass[customer])
+    is_exact = len(place) <= 2 * most
+    if not is_exact:
+        n_kept = max(1, len(mass) * most // len(place))
+        keep = np.zeros(len(mass), dtype=np.bool_)
+        keep[((np.arange(n_kept) + 0.5) * len(mass) / n_kept).astype(np.int64)] = True
+        place, rank, row = place[keep[row]], rank[keep[row]], (np.cumsum(keep) - 1)[row[keep[row]]]
+        mass = mass[keep] * (mass.sum() / mass[keep].sum())
+    return Core(
+        option=own[place],
+        row=row,
+        rank=rank,
+        mass=mass,
+        anchor=anchor,
+        customer=customer,
+        customer_row=customer_row,
+        own=own,
+        own_first=own_first,
+        fixed_use=options.use(anchor[fixed], options.mass[fixed]),
+        is_exact=is_exact,
+    )
+
+
+def _undecided(
+    options: Options, chunk: tuple[slice, slice], low: Floats, high: Floats, anchor: Indices
+) -> Indices:
+    """Return the options that may become a best one; write ``anchor`` of the chunk's customers."""
+    customers, cells = chunk
+    most = options.reduced(low, cells)
+    least = options.reduced(high, cells)
+    begin = options.start[customers] - options.start[customers.start]
+    size = np.diff(np.append(begin, len(most)))
+    floor = np.maximum(np.maximum.reduceat(least, begin), 0.0)
+    spread = np.repeat(floor, size)
+    ties = np.flatnonzero((least == spread) & (spread > 0))
+    who = np.searchsorted(begin, ties, side="right") - 1
+    is_first = np.diff(who, prepend=-1) > 0
+    best = np.full(len(begin), -1, dtype=np.int64)
+    best[who[is_first]] = ties[is_first]
+    rivals = most > spread
+    rivals[best[best >= 0]] = False
+    is_open = np.logical_or.reduceat(rivals, begin)
+    rivals[best[is_open & (best >= 0)]] = True
+    anchor[customers] = np.where(is_open, -2, np.where(best >= 0, best + cells.start, -1))
+    return np.flatnonzero(rivals & np.repeat(is_open, size)) + cells.start
+
+
+def _merge_equal(
+    options: Options, own: Indices, first: Indices, customer: Indices
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """Merge core customers whose undecided options are equal.
+
+    Returns the places in ``own`` of the options of one customer per class, their class and their
+    rank, and the class of every core customer.
+    """
+    if not len(customer):
+        return own, own, own, customer
+    mark = mix(options.value[own].view(np.uint64))
+    mark = mix(mark ^ options.kind[own].astype(np.uint64))
+    for weight in options.extra.values():
+        mark = mix(mark ^ weight[own].view(np.uint64))
+    content = np.add.reduceat(mark, first)
+    _, chosen, customer_row = np.unique(content, return_index=True, return_inverse=True)
+    order = np.argsort(chosen)  # classes in the order of customers, so group by group
+    chosen, customer_row = chosen[order], np.argsort(order)[customer_row]
+    size = np.diff(np.append(first, len(own)))[chosen]
+    rank = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return (
+        np.repeat(first[chosen], size) + rank,
+        np.repeat(np.arange(len(chosen)), size),
+        rank,
+        customer_row,
+    )
+
+
+def solve_core(
+    options: Options, core: Core, low: Floats, high: Floats, cap: Floats
+) -> tuple[Floats, Floats]:
+    """Minimise the dual over the box [low, high] exactly.
+
+    Returns
+    -------
+    prices
+        A minimiser, shape ``(k,)``.
+    share
+        The primal solution: how many customers of its class take each core option, ``(e,)``.
+
+    Notes
+    -----
+    A price held at ``high`` lets a limit be exceeded at that price, a price held at ``low`` pays
+    for what is left over; so the linear program always has a solution.
+    """
+    prices = low.copy()
+    active = np.flatnonzero(cap > 0)
+    n_options, k = len(core.option), len(active)
+    if not n_options or not k:
+        return prices, np.zeros(n_options)
+    rows = options.rows(core.option)[:, active]
+    heaviest = rows.max(axis=0).toarray().ravel()
+    unit = np.where(heaviest > 0, heaviest, 1.0)
+    worth = float(options.value[core.option].mean())
+    price_unit = worth / unit
+    is_free = high[active] >= cap[active]
+    reward, fine = low[active], np.where(is_free, 0.0, high[active])
+    gain = np.concatenate([options.value[core.option] / worth, reward / price_unit, -fine / price_unit])
+    ceiling = np.full(len(gain), np.inf)
+    ceiling[n_options + k :][is_free] = 0.0
+    once = csr_array(
+        (np.ones(n_options), (core.row, np.arange(n_options))), shape=(len(core.mass), len(gain))
+    )
+    coupling = hstack([(rows * (1 / unit)).T, eye_array(k), -eye_array(k)]).tocsr()
+    left = (options.bound - core.fixed_use)[active] / unit
+    left = np.where(options.bound[active] > 0, left, left + OPENING)
+    result = linprog(
+        -gain,
+        A_ub=once,
+        b_ub=core.mass,
+        A_eq=coupling,
+        b_eq=left,
+        bounds=np.column_stack([np.zeros_like(ceiling), ceiling]),
+        method="highs",
+    )
+    if result.x is None:
+        prices[active] = (low + high)[active] / 2
+        return prices, np.zeros(n_options)
+    found = -result.eqlin.marginals * price_unit
+    prices[active] = np.clip(found, low[active], high[active])
+    return prices, result.x[:n_options]
+
+
+def price_caps(options: Options) -> Floats:
+    """Return, per limit, a price at which nobody would use it, shape ``(k,)``."""
+    top = np.zeros(options.usage.shape[0])
+    np.maximum.at(top, options.kind, options.value)
+    cap = np.zeros(options.n_limits)
+    entries = options.usage.tocoo()
+    np.maximum.at(cap, entries.coords[1], top[entries.coords[0]] / entries.data)
+    for limit, weight in options.extra.items():
+        used = weight > 0
+        cap[limit] = (options.value[used] / weight[used]).max(initial=0.0)
+    cap *= 2.0
+    everything = options.use(np.arange(len(options.value)))
+    cap[everything <= options.bound] = 0.0  # cannot bind, whatever is chosen
+    return cap
+
+
+def find_prices(options: Options, *, report: Callable[[], None] = lambda: None) -> Pricing:
+    """Minimise the Lagrangian dual.
+
+    Parameters
+    ----------
+    options
+        The problem.
+    report
+        Called after every linear program; may raise to stop.
+
+    Returns
+    -------
+    Pricing
+        Prices whose bound cannot be lowered noticeably.
+
+    References
+    ----------
+    .. [1] Fisher (1981), The Lagrangian Relaxation Method for Solving Integer Programming
+       Problems, Management Science 27(1).
+    .. [2] Marsten, Hogan, Blankenship (1975), The Boxstep Method for Large-Scale Optimization,
+       Operations Research 23(3).
+    """
+    cap = price_caps(options)
+    prices, radius, steps = np.zeros(options.n_limits), cap, 0
+    ladder = _ladder(options)
+    for level, size in enumerate(ladder):
+        pricing = _descend(options.sample(size), prices, radius, cap, report)
+        prices, steps = pricing.prices, steps + pricing.steps
+        radius = (0.3 * prices + 0.02 * cap) / math.sqrt(LADDER_STEP) ** level
+    return replace(pricing, steps=steps)
+
+
+def _ladder(options: Options) -> list[int]:
+    """Return sample sizes, ascending, the last one everybody."""
+    sizes = [options.n_customers]
+    per_customer = len(options.value) / max(options.n_customers, 1)
+    while sizes[-1] * per_customer > 2 * CORE_OPTIONS:
+        sizes.append(max(sizes[-1] // LADDER_STEP, int(CORE_OPTIONS / per_customer)))
+    return sizes[::-1]
+
+
+def _descend(
+    options: Options, prices: Floats, radius: Floats, cap: Floats, report: Callable[[], None]
+) -> Pricing:
+    """Move a box of prices downhill until it holds the minimum and its core is exact."""
+    best, bound = None, math.inf
+    for step in range(1, MAX_STEPS + 1):
+        low, high = np.maximum(prices - radius, 0.0), np.minimum(prices + radius, cap)
+        core = take_core(options, low, high, most=CORE_OPTIONS)
+        found, share = solve_core(options, core, low, high, cap)
+        gain, bound_found = math.inf, dual_bound(options, found)
+        report()
+        is_at_edge = ((found <= low) & (low > 0)) | ((found >= high) & (high < cap))
+        if DEBUG: print(f"  n {options.n_customers} step {step} bound {bound_found:.9g} core {len(core.option)}/{len(core.customer)} cls {len(core.mass)} exact {core.is_exact} hit {is_at_edge.sum()} rad {np.median(radius/np.maximum(cap,1e-300)):.2g}", flush=True)
+        gain = bound - bound_found
+        if best is None or gain > 0:
+            radius = _next_radius(radius, np.abs(found - prices), is_at_edge, core)
+            prices, bound = found, bound_found
+            best = Pricing(prices, bound, core, share, step)
+        else:
+            radius = radius / 4
+        if core.is_exact and (not is_at_edge.any() or gain <= SETTLED * bound):
+            break
+    return replace(best, steps=step)
+
+
+def _next_radius(
+    radius: Floats, moved: Floats, is_at_edge: NDArray[np.bool_], core: Core
+) -> Floats:
+    """Return the half-widths of the next box.
+
+    A sampled core is right to about its sampling error, so the box shrinks; an exact core is
+    right within its box, so the box follows the prices that moved and uses the room there is.
+    """
+    if not core.is_exact:
+        return np.where(is_at_edge, 2 * radius, radius / 6)
+    room = min(math.sqrt(CORE_OPTIONS / max(len(core.option), 1)), 4.0)
+    return max(room, 0.5) * np.where(is_at_edge, 2 * radius, np.maximum(2 * moved, radius / 4))
+
+
+DEBUG=False

@@ -1,0 +1,248 @@
+"""The gate before freezing: only decisions that were logged, whole and unambiguous are deployed.
+
+Evaluation compares the arms by the probability with which each customer was treated. A decision
+without that probability, or one that was written after the fact, can never be evaluated, so it is
+refused here, while nothing has happened yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from sqlglot import exp
+
+from bihuan.data import Engine
+from bihuan.delivery.channel import CHANNEL_KINDS, UnknownChannelError, require_columns
+from bihuan.delivery.sql import statement
+from bihuan.kernel import UserError
+
+_TEXTS = ("decision_id", "campaign_id", "customer_id", "arm", "stratum", "offer_id", "channel")
+_CONTENT = (*_TEXTS, "org_unit_id", "step", "treatment_probability", "expected_value")
+DECISION_COLUMNS = (*_CONTENT, "decided_at")
+
+
+class DecisionShapeError(UserError):
+    """A decision row lacks what an assignment needs, or contradicts another one."""
+
+
+class UnloggedDecisionError(UserError):
+    """A decision was not logged, with its probability, before delivery."""
+
+
+class MissingScriptError(UserError):
+    """A deployed pair of offer and channel has no script."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One thing that no deployed decision may be: an SQL condition and its sentences."""
+
+    breach: str
+    error: type[UserError]
+    en: str
+    zh: str
+    remedy: str
+
+
+_EXPERIMENT = "arm IN ('treatment', 'control')"
+_RULES = (
+    _Rule(
+        "COALESCE(campaign_id <> :campaign_id, TRUE)",
+        DecisionShapeError,
+        "belong to another campaign",
+        "不属于该方案",
+        "Deploy the decisions of one campaign at a time.",
+    ),
+    _Rule(
+        "customer_id IS NULL OR REGEXP_LIKE(customer_id, '[\\x00-\\x1f]')",
+        DecisionShapeError,
+        "have no customer id, or one with control characters",
+        "客户编号缺失或含控制字符",
+        "Mend the customer ids in the source and decide again.",
+    ),
+    _Rule(
+        "step IS NULL OR step < 1",
+        DecisionShapeError,
+        "have no step",
+        "缺少步骤号",
+        "Set step to 1 for a campaign of one contact.",
+    ),
+    _Rule(
+        "arm = 'treatment' AND (offer_id IS NULL OR channel IS NULL)",
+        DecisionShapeError,
+        "are treatment without offer or channel",
+        "属处理组却没有商品或渠道",
+        "Decide again; every treated customer needs both.",
+    ),
+    _Rule(
+        "COALESCE(decided_at > CAST(:now AS TIMESTAMPTZ), TRUE)",
+        UnloggedDecisionError,
+        "were not decided before now",
+        "没有早于当前时刻的决策时间",
+        "Log the decision first (decided_at), then deploy it.",
+    ),
+    _Rule(
+        "NOT COALESCE(treatment_probability BETWEEN 0 AND 1, FALSE)"
+        " OR (arm = 'treatment' AND treatment_probability = 0)"
+        " OR (arm = 'control' AND treatment_probability = 1)",
+        UnloggedDecisionError,
+        "have no treatment probability that fits their arm",
+        "缺少与分组相符的处理概率",
+        "Assign the arms with the decision room, which logs the probability.",
+    ),
+)
+
+
+def check_decisions(
+    decisions: pa.Table,
+    *,
+    campaign_id: str,
+    now: datetime,
+    scripts: Mapping[tuple[str, str], str],
+    engine: Engine,
+) -> int:
+    """Refuse decisions that cannot be deployed and evaluated; return how many are to be.
+
+    Parameters
+    ----------
+    decisions
+        Rows of the ``decision`` contract, all arms.
+    campaign_id
+        The campaign to which all must belong.
+    now
+        The present moment.
+    scripts
+        Script id by offer id and channel kind; empty for none.
+    engine
+        Where the rows are counted.
+
+    Raises
+    ------
+    DecisionShapeError, UnloggedDecisionError, UnknownChannelError, MissingScriptError
+        Naming the rule, the number of rows and one customer.
+    """
+    require_columns(decisions, DECISION_COLUMNS, "Decisions")
+    sources = {"decision": decisions}
+    values = {"campaign_id": campaign_id, "now": now.isoformat()}
+    counted = engine.query(_rule_query(values), sources).to_pylist()[0]
+    for index, rule in enumerate(_RULES):
+        if counted[f"count_{index}"]:
+            raise _refusal(rule, counted[f"count_{index}"], counted[f"example_{index}"])
+    treated = int(counted["treated"])
+    if not treated:
+        raise DecisionShapeError(
+            f"Campaign '{campaign_id}' has no treatment decision, so there is nothing to deploy.",
+            remedy="Widen the audience or the limits and decide again.",
+            zh=f"方案 {campaign_id} 没有处理组决策,无可部署。请放宽人群或限额后重新决策。",
+        )
+    _check_unique(sources, engine)
+    _check_pairs(sources, scripts, engine)
+    return treated
+
+
+def decision_content_hash(decisions: pa.Table, engine: Engine) -> str:
+    """Return the SHA-256 of all decision rows, the same for every order of the rows.
+
+    Each row is written as netstrings (``4:abcd``, ``-`` for a missing value) of its columns,
+    floats in their shortest exact form and moments as microseconds; the lines are sorted and
+    hashed as one text.
+
+    Parameters
+    ----------
+    decisions
+        Rows of the ``decision`` contract.
+    engine
+        Where the lines are written and sorted.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    netstrings = [_netstring(exp.cast(exp.column(name), "TEXT")) for name in _CONTENT]
+    moment = exp.func("EPOCH_US", exp.cast(exp.column("decided_at"), "TIMESTAMPTZ"))
+    line = _netstring(exp.cast(moment, "TEXT"))
+    for netstring in reversed(netstrings):
+        line = exp.DPipe(this=netstring, expression=line, safe=True)
+    query = exp.select(line.as_("line")).from_("decision").order_by("line")
+    lines = engine.query(query, {"decision": decisions})["line"].cast(pa.large_string())
+    digest = hashlib.sha256()
+    for chunk in lines.chunks:
+        digest.update(text_bytes(chunk))
+    return digest.hexdigest()
+
+
+def text_bytes(lines: pa.LargeStringArray) -> memoryview:
+    """Return the joined UTF-8 bytes of an Arrow text column without missing values, uncopied."""
+    _, offsets, data = lines.buffers()
+    if data is None or not len(lines):
+        return memoryview(b"")
+    ends = memoryview(offsets).cast("q")
+    return memoryview(data)[ends[lines.offset] : ends[lines.offset + len(lines)]]
+
+
+def _netstring(text: exp.Expr) -> exp.Expr:
+    sized = exp.DPipe(
+        this=exp.cast(exp.func("LENGTH", text.copy()), "TEXT"),
+        expression=exp.Literal.string(":"),
+        safe=True,
+    )
+    return exp.func(
+        "COALESCE", exp.DPipe(this=sized, expression=text, safe=True), exp.Literal.string("-")
+    )
+
+
+def _rule_query(values: Mapping[str, str]) -> exp.Query:
+    columns = ["COUNT(*) FILTER (WHERE arm = 'treatment') AS treated"]
+    for index, rule in enumerate(_RULES):
+        breach = f"{_EXPERIMENT} AND ({rule.breach})"
+        columns += [
+            f"COUNT(*) FILTER (WHERE {breach}) AS count_{index}",
+            f"MIN(customer_id) FILTER (WHERE {breach}) AS example_{index}",
+        ]
+    text = f"SELECT {', '.join(columns)} FROM decision"  # noqa: S608 - the constants above
+    return statement(text, **values)
+
+
+def _refusal(rule: _Rule, count: int, example: str | None) -> UserError:
+    return rule.error(
+        f"{count} decisions {rule.en} (for example customer {example!r}).",
+        remedy=rule.remedy,
+        zh=f"有 {count} 条决策{rule.zh}(例如客户 {example!r}),不能部署。",
+    )
+
+
+def _check_unique(sources: Mapping[str, pa.Table], engine: Engine) -> None:
+    query = statement(
+        "SELECT customer_id, step FROM decision WHERE arm IN ('treatment', 'control')"
+        " GROUP BY customer_id, step HAVING COUNT(*) > 1 ORDER BY customer_id LIMIT 1"
+    )
+    for row in engine.query(query, sources).to_pylist():
+        raise DecisionShapeError(
+            f"Customer {row['customer_id']!r} has more than one decision for step {row['step']}.",
+            remedy="Decide again; one customer gets at most one decision per step.",
+            zh=f"客户 {row['customer_id']!r} 在第 {row['step']} 步有多条决策。请重新决策。",
+        )
+
+
+def _check_pairs(
+    sources: Mapping[str, pa.Table], scripts: Mapping[tuple[str, str], str], engine: Engine
+) -> None:
+    query = statement(
+        "SELECT DISTINCT offer_id, channel FROM decision WHERE arm = 'treatment'"
+        " ORDER BY offer_id, channel"
+    )
+    for row in engine.query(query, sources).to_pylist():
+        offer, channel = row["offer_id"], row["channel"]
+        if channel not in CHANNEL_KINDS:
+            raise UnknownChannelError.of(channel)
+        if scripts and (offer, channel) not in scripts:
+            raise MissingScriptError(
+                f"Offer '{offer}' is deployed through '{channel}' without a script.",
+                remedy="Add the script to the campaign, or drop the channel for this offer.",
+                zh=f"商品 {offer} 在渠道 {channel} 上没有话术。请补充话术或去掉该渠道。",
+            )
