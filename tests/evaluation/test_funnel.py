@@ -16,7 +16,7 @@ def seen(*rows):
         {
             "assignment_id": [row[0] for row in rows],
             "stage": [row[1] for row in rows],
-            "reason": [row[2] if len(row) > 2 else None for row in rows],
+            "reason": pa.array([row[2] if len(row) > 2 else None for row in rows], "string"),
         }
     )
 
@@ -61,7 +61,9 @@ class TestFunnel:
         assert dict(zip(STEPS, outbound.reached, strict=True)) == {
             "planned": 10, "sent": 9, "delivered": 6, "connected": 5, "accepted": 2, "ordered": 1,
         }  # fmt: skip
-        assert [step.rate for step in outbound.steps] == pytest.approx([0.9, 6 / 9, 5 / 6, 0.4, 0.5])
+        assert [step.rate for step in outbound.steps] == pytest.approx(
+            [0.9, 6 / 9, 5 / 6, 0.4, 0.5]
+        )
         assert sms.reached == (6, 6, 4, 4, 1, 1)  # SMS reports no connection: loss at acceptance
 
     def test_a_channel_that_never_reports_a_connection_is_named(self, campaign):
@@ -116,7 +118,9 @@ class TestFunnel:
         )  # fmt: skip
 
     def test_an_empty_plan_is_an_empty_funnel(self):
-        empty = pa.table({"assignment_id": pa.array([], "string"), "channel": pa.array([], "string")})
+        empty = pa.table(
+            {"assignment_id": pa.array([], "string"), "channel": pa.array([], "string")}
+        )
         result = funnel(empty, seen(("a", "ordered")))
         assert result.overall.reached == (0,) * 6
         assert result.overall.break_point is None

@@ -1,1 +1,131 @@
-"""x."""
+"""Whom it is for: audiences as small exact trees, and what is done with them.
+
+In come tag values (a :class:`~bihuan.tag.TagTable`) and what a planner writes::
+
+    arpu >= 80 and not has_contract and city in ('石家庄', '保定')
+
+Out go members: frozen snapshots in the lake, target lists, counts, what distinguishes a group.
+
+1. *Say it*: :func:`parse` reads the text form, :func:`from_json` the stored form, into nodes whose
+   meaning is the table in :mod:`bihuan.audience.algebra`.
+2. *Check it*: :func:`bind` holds names, types and codes against the tags and puts saved audiences
+   in; :func:`normalise` gives one tree, and so one :func:`audience_id`, for one meaning.
+3. *Read it*: :func:`predicate` as SQL over millions, :func:`matcher` over one profile in memory.
+   Each reader answers one shared table of cases and generated trees alike.
+4. *Use it*: :func:`take_snapshot` freezes the members, :func:`describe` and :func:`overlap` show
+   what they are like, :func:`apply_suppression` takes out the noise, :func:`apply_rules` works
+   from experience.
+"""
+
+from bihuan.audience.algebra import (
+    And,
+    Between,
+    Compare,
+    Everyone,
+    Flag,
+    In,
+    Member,
+    Missing,
+    Nobody,
+    Node,
+    Not,
+    Or,
+    all_of,
+    any_of,
+    tags_of,
+)
+from bihuan.audience.bind import UnknownTagError, bind
+from bihuan.audience.coverage import (
+    Description,
+    Movement,
+    NotEstimable,
+    Overlap,
+    describe,
+    movement,
+    overlap,
+    read_flags,
+)
+from bihuan.audience.json_form import from_json, to_json
+from bihuan.audience.literal import AudienceError
+from bihuan.audience.match import Profile, match, matcher, profile_of
+from bihuan.audience.normalise import audience_id, normalise
+from bihuan.audience.rule import ExperienceRule, RuleReport, apply_rules, load_rules
+from bihuan.audience.snapshot import (
+    AudienceSnapshot,
+    MemberCount,
+    combine,
+    count_members,
+    find_snapshot,
+    get_snapshot,
+    take_snapshot,
+)
+from bihuan.audience.sql import predicate, select_flags, select_members, tag_columns
+from bihuan.audience.suppression import (
+    Exclusion,
+    Suppression,
+    SuppressionReport,
+    apply_suppression,
+    standard_suppression,
+)
+from bihuan.audience.text import parse, to_text
+from bihuan.audience.words import AudienceSyntaxError
+
+__all__ = [
+    "Node",
+    "Compare",
+    "In",
+    "Between",
+    "Flag",
+    "Missing",
+    "Member",
+    "And",
+    "Or",
+    "Not",
+    "Everyone",
+    "Nobody",
+    "all_of",
+    "any_of",
+    "tags_of",
+    "parse",
+    "to_text",
+    "to_json",
+    "from_json",
+    "bind",
+    "normalise",
+    "audience_id",
+    "predicate",
+    "tag_columns",
+    "select_flags",
+    "select_members",
+    "Profile",
+    "match",
+    "matcher",
+    "profile_of",
+    "AudienceSnapshot",
+    "MemberCount",
+    "take_snapshot",
+    "find_snapshot",
+    "get_snapshot",
+    "count_members",
+    "combine",
+    "Description",
+    "Movement",
+    "NotEstimable",
+    "Overlap",
+    "describe",
+    "movement",
+    "overlap",
+    "read_flags",
+    "Exclusion",
+    "Suppression",
+    "SuppressionReport",
+    "standard_suppression",
+    "apply_suppression",
+    "ExperienceRule",
+    "RuleReport",
+    "load_rules",
+    "apply_rules",
+    "AudienceError",
+    "AudienceSyntaxError",
+    "UnknownTagError",
+]

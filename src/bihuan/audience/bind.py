@@ -123,7 +123,7 @@ class _Binder:
     def __post_init__(self) -> None:
         self.by_title = {}
         for name, tag in self.fields.items():
-            for title in set(_titles(tag)):
+            for title in set(tag.title.values()):
                 self.by_title.setdefault(title, []).append(name)
 
     def bound(self, node: Node) -> Node:
@@ -284,7 +284,7 @@ def _require_order(node: Compare | Between, tag: TagField) -> None:
     _refuse(TagTypeError, node, words)
 
 
-# ------------------------------------------------------------------------------ literals by tag type
+# ----------------------------------------------------------------------------- literals by tag type
 
 
 def _typed(node: _Known, tag: TagField, value: Value, index: int) -> Value:
@@ -452,8 +452,3 @@ def _place(node: Node, span: Span | None, index: int | None) -> tuple[str, str, 
     line, column = place(span.text, start)
     shown = "\n" + excerpt(span.text, start, end).rstrip() + "\n   "
     return f"Line {line}, column {column}", f"第 {line} 行第 {column} 列", shown
-
-
-def _titles(tag: TagField) -> tuple[str, ...]:
-    title = tag.title
-    return (title,) if isinstance(title, str) else tuple(title.values())

@@ -70,7 +70,7 @@ def normalise(node: Node) -> Node:
     --------
     >>> from bihuan.audience.text import parse, to_text
     >>> to_text(normalise(parse("not (b or not a) and x <= 5 and (x >= 3 and a)")))
-    'a and not b and x between 3 and 5'
+    'x between 3 and 5 and a and not b'
     >>> to_text(normalise(parse("not city = 'x'"))), to_text(normalise(parse("city != 'x'")))
     ("not (city = 'x')", "city != 'x'")
     """
@@ -101,9 +101,7 @@ def audience_id(node: Node) -> str:
 def flatten(kind: type[And] | type[Or], parts: Parts) -> Parts:
     """Write ``a and (b and c)`` as ``a and b and c``."""
     return tuple(
-        inner
-        for part in parts
-        for inner in (part.parts if isinstance(part, kind) else (part,))  # type: ignore[attr-defined]
+        inner for part in parts for inner in (part.parts if isinstance(part, kind) else (part,))
     )
 
 
@@ -341,7 +339,7 @@ def _common_reach(kind: type[And] | type[Or], parts: Parts) -> _Reach | None:
 
 
 def _points(tag: str, values: tuple[Value, ...]) -> _Reach:
-    keys = sorted({literal_key(value)[1] for value in values})  # type: ignore[type-var]
+    keys = sorted({literal_key(value)[1] for value in values})
     cuts = tuple((key, after) for key in keys for after in (False, True))
     return _Reach(tag, _kind(values), missing=False, start=False, cuts=cuts)
 

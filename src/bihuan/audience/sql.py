@@ -35,7 +35,7 @@ from bihuan.data import ColumnType, Source
 from bihuan.kernel import DefectError
 from bihuan.tag import TagField, TagTable
 
-Columns: TypeAlias = Callable[[str], exp.Expression]
+Columns: TypeAlias = Callable[[str], exp.Expr]
 """Gives the SQL expression of a tag's value."""
 
 _COMPARE: Mapping[str, type[exp.Binary]] = {
@@ -48,7 +48,7 @@ _COMPARE: Mapping[str, type[exp.Binary]] = {
 }
 
 
-def predicate(node: Node, column: Columns | None = None) -> exp.Expression:
+def predicate(node: Node, column: Columns | None = None) -> exp.Expr:
     r"""Return the audience as a boolean SQL expression that is never NULL.
 
     Parameters
@@ -61,7 +61,7 @@ def predicate(node: Node, column: Columns | None = None) -> exp.Expression:
 
     Returns
     -------
-    sqlglot.exp.Expression
+    sqlglot.exp.Expr
         Values are literals of the tree, never pasted text.
 
     Raises
@@ -92,12 +92,14 @@ def predicate(node: Node, column: Columns | None = None) -> exp.Expression:
 def tag_columns(fields: Mapping[str, TagField]) -> Columns:
     """Name tags as quoted columns, reading a NaN of a number tag as missing."""
 
-    def column(tag: str) -> exp.Expression:
+    def column(tag: str) -> exp.Expr:
         plain = _plain_column(tag)
         if fields[tag].type is not ColumnType.NUMBER:
             return plain
-        nan = exp.cast(exp.Literal.string("NaN"), "DOUBLE")
-        return exp.Nullif(this=plain, expression=nan)  # NaN = NaN in DuckDB and in Spark
+        # Parquet statistics leave NaN out, and DuckDB folds comparisons by them: on such a file
+        # nullif(x, 'NaN') changes nothing and x > 100 may be true. isnan() is never folded.
+        is_number = exp.Not(this=exp.IsNan(this=plain))
+        return exp.Paren(this=exp.Case(ifs=[exp.If(this=is_number, true=plain.copy())]))
 
     return column
 
@@ -124,7 +126,10 @@ def select_flags(
     """
     column = tag_columns(tags.fields)
     base, sources = _base(tags, [*nodes.values(), *([] if where is None else [where])])
-    flags = [exp.alias_(predicate(node, column), name, quoted=True) for name, node in nodes.items()]
+    flags = [
+        exp.alias_(predicate(node, column), name, quoted=True, copy=False)
+        for name, node in nodes.items()
+    ]
     identity = exp.column(tags.id_column, quoted=True)
     query = exp.select(identity, *flags).from_(base)
     if where is not None:
@@ -152,16 +157,11 @@ def select_members(node: Node, tags: TagTable) -> tuple[exp.Select, dict[str, So
 
 
 def select_count(node: Node, tags: TagTable) -> tuple[exp.Select, dict[str, Source]]:
-    """Build the query that counts members (``members``) and the whole base (``base``)."""
+    """Build the query that counts an audience's members, in a column ``members``."""
     base, sources = _base(tags, [node])
-    inside = exp.Case(
-        ifs=[exp.If(this=predicate(node, tag_columns(tags.fields)), true=exp.Literal.number(1))]
-    )
-    query = exp.select(
-        exp.alias_(exp.Count(this=inside), "members"),
-        exp.alias_(exp.Count(this=exp.Star()), "base"),
-    )
-    return query.from_(base), sources
+    members = exp.alias_(exp.Count(this=exp.Star()), "members")
+    query = exp.select(members).from_(base)
+    return query.where(predicate(node, tag_columns(tags.fields)), copy=False), sources
 
 
 def _base(tags: TagTable, nodes: Iterable[Node]) -> tuple[exp.Subquery, dict[str, Source]]:
@@ -170,11 +170,11 @@ def _base(tags: TagTable, nodes: Iterable[Node]) -> tuple[exp.Subquery, dict[str
     return relation.subquery("base"), sources
 
 
-def _plain_column(tag: str) -> exp.Expression:
-    return exp.column(tag, quoted=True)
+def _plain_column(tag: str) -> exp.Expr:
+    return exp.Column(this=exp.Identifier(this=tag, quoted=True))
 
 
-def _atom(node: Node, column: Columns) -> exp.Expression:
+def _atom(node: Node, column: Columns) -> exp.Expr:
     match node:
         case Compare(tag=tag, op=op, value=value):
             return _known(_COMPARE[op](this=column(tag), expression=_literal(value)))
@@ -193,28 +193,32 @@ def _atom(node: Node, column: Columns) -> exp.Expression:
     raise DefectError(f"No reading of a {type(node).__name__} in SQL.")
 
 
-def _known(condition: exp.Expression) -> exp.Expression:
+def _known(condition: exp.Expr) -> exp.Expr:
     return exp.Coalesce(this=condition, expressions=[exp.false()])
 
 
-def _literal(value: Value) -> exp.Expression:
+def _literal(value: Value) -> exp.Expr:
     if isinstance(value, bool):
         return exp.true() if value else exp.false()
     if isinstance(value, str):
         return exp.Literal.string(value)
     if isinstance(value, date):
-        return exp.cast(exp.Literal.string(value.isoformat()), "DATE")
+        return _cast(value.isoformat(), exp.DType.DATE)
     if isinstance(value, float):
-        return exp.cast(exp.Literal.string(repr(value)), "DOUBLE")
+        return _cast(repr(value), exp.DType.DOUBLE)
     return _exact(value)
 
 
-def _exact(value: int | Decimal) -> exp.Expression:
+def _cast(text: str, kind: exp.DType) -> exp.Cast:
+    return exp.Cast(this=exp.Literal.string(text), to=exp.DataType(this=kind))
+
+
+def _exact(value: int | Decimal) -> exp.Expr:
     number = exp.Literal.number(format(abs(value), "f" if isinstance(value, Decimal) else "d"))
     return exp.Neg(this=number) if value < 0 else number
 
 
-def _paired(kind: type[exp.Connector], parts: list[exp.Expression]) -> exp.Expression:
+def _paired(kind: type[exp.Connector], parts: list[exp.Expr]) -> exp.Expr:
     while len(parts) > 1:
         pairs = [
             exp.Paren(this=kind(this=parts[i], expression=parts[i + 1]))

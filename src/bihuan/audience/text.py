@@ -101,14 +101,11 @@ def parse(text: str) -> Node:
     --------
     >>> parse("arpu >= 80 and not has_contract")
     And(parts=(Compare(tag='arpu', op='>=', value=80), Not(part=Flag(tag='has_contract'))))
-    >>> parse("arpu >= and x")
-    Traceback (most recent call last):
-    ...
-    bihuan.audience.words.AudienceSyntaxError: Line 1, column 9: expected a value such as  80, \
-'text', 2026-01-31 or true, found 'and'.
-        arpu >= and x
-                ^^^
-    Write what is expected there.
+    >>> try:
+    ...     parse("arpu >= and x")
+    ... except AudienceSyntaxError as error:
+    ...     print(error.message.splitlines()[0], error.position)
+    Line 1, column 9: expected a value such as  80, 'text', 2026-01-31 or true, found 'and'. 8
     """
     return _Parser(text).whole()
 

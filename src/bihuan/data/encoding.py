@@ -21,7 +21,7 @@ import numpy as np
 
 from bihuan.kernel import UserError
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 16 << 20
 _ESCAPE = "bihuan.escape"
 _ESCAPED = re.compile("[\udc00-\udcff]+")
 _BOMS = (
@@ -207,9 +207,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_ESCAPE, _escape)
 
 
-def _still_strict(
-    decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False
-) -> bool:
+def _still_strict(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool = False) -> bool:
     if chunk.isascii() and not final and not decoder.getstate()[0]:
         return True
     try:
@@ -239,7 +237,9 @@ def _without_mark(encoding: str, head: bytes) -> str:
 def _wide(head: bytes) -> str | None:
     """Tell UTF-16 without mark by the zero bytes of its ASCII characters."""
     sample = np.frombuffer(head[: 64 << 10], dtype=np.uint8)
-    even, odd = (float((sample[start::2] == 0).mean()) if sample.size > 1 else 0.0 for start in (0, 1))
+    even, odd = (
+        float((sample[start::2] == 0).mean()) if sample.size > 1 else 0.0 for start in (0, 1)
+    )
     if max(even, odd) < 0.2 or min(even, odd) > 0.1:
         return None
     return "utf-16-le" if odd > even else "utf-16-be"

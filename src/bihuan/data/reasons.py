@@ -10,7 +10,7 @@ class Reason(enum.StrEnum):
 
     Examples
     --------
-    >>> Reason.NOT_A_DATE.text("2026-02-30", "joined_on", "")["en"]
+    >>> Reason.NOT_A_DATE.text("2026-02-30", "joined_on")["en"]
     "'2026-02-30' is not a date or moment of the calendar (joined_on)."
     """
 
@@ -22,6 +22,7 @@ class Reason(enum.StrEnum):
     OUT_OF_RANGE = "OUT_OF_RANGE"
     DUPLICATE_KEY = "DUPLICATE_KEY"
     RAGGED_ROW = "RAGGED_ROW"
+    UNCLOSED_QUOTE = "UNCLOSED_QUOTE"
     BAD_BYTES = "BAD_BYTES"
 
     @property
@@ -34,7 +35,7 @@ class Reason(enum.StrEnum):
         """Return the reason that ``number`` stands for."""
         return _ORDER[number]
 
-    def text(self, value: str, column: str, detail: str) -> dict[str, str]:
+    def text(self, value: str, column: str, detail: str = "") -> dict[str, str]:
         """Tell the reason.
 
         Parameters
@@ -44,7 +45,8 @@ class Reason(enum.StrEnum):
         column
             Target column.
         detail
-            What only this case knows: the allowed range, the line that came first, ...
+            What only this case knows, without words: the range, the numbers of fields, the place
+            of the row that came first.
 
         Returns
         -------
@@ -84,15 +86,19 @@ _TEXTS: dict[Reason, dict[str, str]] = {
         "en": "'{value}' is outside the range of {column}{detail}.",
     },
     Reason.DUPLICATE_KEY: {
-        "zh": "主键 {column} = {value} 已被占用{detail}。",
-        "en": "The key {column} = {value} is already taken{detail}.",
+        "zh": "主键 {column} = {value} 已有记录:{detail}。",
+        "en": "The key {column} = {value} is already taken: {detail}.",
     },
     Reason.RAGGED_ROW: {
-        "zh": "该行的列数不对:{detail}。",
-        "en": "The row does not have the columns of the header: {detail}.",
+        "zh": "该行的列数与表头不符:{detail}。",
+        "en": "The row has another number of fields than the header: {detail}.",
+    },
+    Reason.UNCLOSED_QUOTE: {
+        "zh": "该行的引号没有闭合:{value}",
+        "en": "A quote of the row is never closed: {value}",
     },
     Reason.BAD_BYTES: {
-        "zh": "该行含有无法解码的字节:{detail}。",
-        "en": "The row has bytes that are no text: {detail}.",
+        "zh": "该行含有无法解码的字节:{value}",
+        "en": "The row has bytes that are no text: {value}",
     },
 }

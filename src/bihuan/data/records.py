@@ -8,7 +8,8 @@ record.
 
 Rules: RFC 4180; a quote counts only at the beginning of a field; a line ends with CR LF, LF or
 CR; an empty line is no record; a record may span lines within quotes, but if it then has a wrong
-number of fields, its first line alone is broken and reading goes on with the next line.
+number of fields, or its quote closes in the middle of a cell, its first line alone is broken and
+reading goes on with the next line.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def pieces(
             raise UnreadableSourceError(
                 f"Line {first_line} is longer than {MAX_LINE_BYTES >> 20} MB.",
                 remedy="Check that the file is a table of text with line ends.",
-                zh=f"第 {first_line} 行超过 {MAX_LINE_BYTES >> 20} MB,请确认文件是带换行的文本表格。",
+                zh=f"第 {first_line} 行过长,请确认文件是带换行的文本表格。",
             )
     if rest:
         has_quote = bool(dialect.quote) and dialect.quote in rest
@@ -135,8 +136,8 @@ def split_fields(record: bytes, dialect: Dialect) -> list[bytes]:
 
     Examples
     --------
-    >>> split_fields(b'a,"b,""c""",d" e', Dialect(b",", b'"'))
-    [b'a', b'b,"c"', b'd" e']
+    >>> split_fields(b"a,'b,''c''',d' e", Dialect(b",", b"'"))
+    [b'a', b"b,'c'", b"d' e"]
     """
     quote, delimiter = dialect.quote, dialect.delimiter
     cells, position = [], 0
@@ -154,6 +155,26 @@ def split_fields(record: bytes, dialect: Dialect) -> list[bytes]:
         position = end + 1
 
 
+def first_record(data: bytes, dialect: Dialect) -> tuple[int, int] | None:
+    """Return where the first record of ``data`` begins and ends; None if there is none."""
+    head = data[:MAX_RECORD_BYTES]
+    line_ends = _line_ends(np.frombuffer(head, dtype=np.uint8), final=True).tolist()
+    start = 0
+    for line, stop in enumerate(line_ends):
+        text = head[start:stop].rstrip(b"\r")
+        if text:
+            last, fields = _record_from(head, start, line, line_ends, dialect)
+            end = line_ends[last if fields > 0 else line]
+            return start, start + len(head[start:end].rstrip(b"\r"))
+        start = stop + 1
+    return None
+
+
+def offset_of_line(data: bytes, lines: int) -> int:
+    """Return where the physical line after the first ``lines`` begins."""
+    return sum(len(line) for line in data.splitlines(keepends=True)[:lines]) if lines else 0
+
+
 def count_lines(data: bytes) -> int:
     """Return the number of line ends: CR LF, LF or CR."""
     lines = data.count(b"\n")
@@ -162,9 +183,7 @@ def count_lines(data: bytes) -> int:
     return lines
 
 
-def _cut(
-    data: bytes, dialect: Dialect, width: int, first_line: int
-) -> tuple[Piece | None, int]:
+def _cut(data: bytes, dialect: Dialect, width: int, first_line: int) -> tuple[Piece | None, int]:
     if dialect.quote and dialect.quote in data:
         records = find_records(data, dialect, width, final=False)
         consumed = records.consumed
@@ -195,8 +214,9 @@ def _scan(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records 
     consumed = int(min(ends[-1] + 1, text.size)) if ends.size else 0
     end = ends.copy()
     if text.size:
-        before = text[np.maximum(ends - 1, 0)]
-        end -= (ends > start) & (before == _CR) & (text[np.minimum(ends, text.size - 1)] == _LF) & (ends < text.size)
+        pair = text[np.maximum(ends - 1, 0)] == _CR
+        pair &= text[np.minimum(ends, text.size - 1)] == _LF
+        end -= pair & (ends > start) & (ends < text.size)
     kept = end > start
     start, end = start[kept], end[kept]
     marks = np.flatnonzero(delimiters)
@@ -224,9 +244,7 @@ def _line_ends(text: NDArray[np.uint8], *, final: bool) -> NDArray[np.int64]:
     return ends
 
 
-def _well_formed(
-    text: NDArray[np.uint8], quotes: NDArray[np.int64], dialect: Dialect
-) -> bool:
+def _well_formed(text: NDArray[np.uint8], quotes: NDArray[np.int64], dialect: Dialect) -> bool:
     """Tell whether quotes open only where a field begins and close only where it ends."""
     around = np.zeros(256, dtype=np.bool_)
     around[[_CR, _LF, dialect.delimiter[0]]] = True
@@ -252,10 +270,9 @@ def _walk(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records:
         last, fields = _record_from(data, position, line, line_ends, dialect)
         if fields == 0 and not final and len(data) - position <= MAX_RECORD_BYTES:
             break
-        if last > line and (fields != width or line_ends[last] - position > MAX_RECORD_BYTES):
+        too_long = line_ends[last] - position > MAX_RECORD_BYTES
+        if fields <= 0 or (last > line and (fields != width or too_long)):
             last, fields = line, 0
-        elif fields == 0:
-            last = line
         stop = line_ends[last]
         end = stop - 1 if data[stop - 1 : stop + 1] == b"\r\n" and stop > position else stop
         if end > position:
@@ -268,8 +285,12 @@ def _walk(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records:
 def _record_from(
     data: bytes, position: int, line: int, line_ends: list[int], dialect: Dialect
 ) -> tuple[int, int]:
-    """Return the last line and the number of fields of one record; 0 if a quote stays open."""
-    fields = 1
+    """Return the last line and the number of fields of one record.
+
+    0 fields: a quote stays open. -1: a quote closes in a later line in the middle of a cell, so
+    it is the opening quote of another record.
+    """
+    fields, first_line = 1, line
     quote = dialect.quote
     while True:
         if quote and data.startswith(quote, position):
@@ -281,11 +302,19 @@ def _record_from(
                 line += 1
                 if line == len(line_ends):  # the quote closes in a line that is not whole yet
                     return line, 0
+            if line > first_line and not _ends_cell(data, position, line_ends[line], dialect):
+                return line, -1
         mark = data.find(dialect.delimiter, position, line_ends[line])
         if mark < 0:
             return line, fields
         fields += 1
         position = mark + 1
+
+
+def _ends_cell(data: bytes, position: int, line_end: int, dialect: Dialect) -> bool:
+    return data[position : position + 1] == dialect.delimiter or data[
+        position : line_end + 1
+    ] in (b"", b"\n", b"\r", b"\r\n")
 
 
 def _closing_quote(data: bytes, opening: int, quote: bytes, stop: int) -> int:

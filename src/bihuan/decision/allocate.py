@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from bihuan.decision.options import (
     ROUNDING,
-    AllocationError,
-    Floats,
     Limit,
     Options,
     build_options,
@@ -244,9 +242,7 @@ def limit_usage(limit: Limit, choice: NDArray[np.integer]) -> float:
     return float(counts @ limit.weight)
 
 
-def _limit_use(
-    limit: Limit, choice: NDArray[np.int32], price: float, unit: str
-) -> LimitUse:
+def _limit_use(limit: Limit, choice: NDArray[np.int32], price: float, unit: str) -> LimitUse:
     usage = limit_usage(limit, choice)
     return LimitUse(
         name=limit.name,

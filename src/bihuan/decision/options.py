@@ -3,8 +3,8 @@
 A matrix of customers and candidates is mostly closed cells. Here it becomes a ragged list of
 *options*, one per eligible pair with a positive value, grouped by customer. What an option uses
 of each limit is the same for all customers who belong to the same limits, so it is stored once
-per *kind* = (membership pattern, candidate). A later way to make options (several contacts of one
-customer as one option) needs only another builder, not another solver.
+per *kind* = (membership pattern, candidate). Several contacts of one customer, with conflicts among
+them, need only another builder of options (:mod:`bihuan.decision.instance`), not another solver.
 
 Customers stand in an order that depends on their content alone, never on their row. So a
 permuted input is the same problem, down to the last bit.
@@ -89,7 +89,7 @@ class Limit:
             raise AllocationError(
                 f"Limit '{self.name}': weight {weight[at]} at position {at} is not allowed.",
                 remedy="A contact uses a finite amount >= 0 of a limit.",
-                zh=f"限制“{self.name}”在位置 {at} 的权重 {weight[at]} 无效,权重必须是不小于 0 的有限数。",
+                zh=f"限制“{self.name}”在位置 {at} 的权重 {weight[at]} 无效,应为非负有限数。",
             )
         if math.isnan(self.bound) or self.bound < 0:
             raise AllocationError(
@@ -131,7 +131,7 @@ def require_shapes(value: NDArray[np.floating], limits: Sequence[Limit]) -> None
                 f"Limit '{limit.name}': weight has shape {limit.weight.shape}, "
                 f"value has shape {value.shape}.",
                 remedy=f"Give a weight of shape ({m},) or ({n}, {m}).",
-                zh=f"限制“{limit.name}”的权重形状 {limit.weight.shape} 与 value 的形状 {value.shape} 不符。",
+                zh=f"限制“{limit.name}”的权重形状 {limit.weight.shape} 应为 ({m},) 或 ({n}, {m})。",
             )
         if limit.members is not None and limit.members.shape != (n,):
             raise AllocationError(
@@ -145,13 +145,16 @@ def require_shapes(value: NDArray[np.floating], limits: Sequence[Limit]) -> None
 class Options:
     """The open options of c customers, e in all, under k limits.
 
+    No option is better than none: where there is no floor, only options with a value > 0 are
+    listed.
+
     Parameters
     ----------
     start
         Options of customer i are ``start[i]`` up to ``start[i + 1]``; shape ``(c + 1,)``, every
         customer has at least one.
     value
-        Value of each option in the workspace's currency, > 0, shape ``(e,)``.
+        Value of each option in the workspace's currency, shape ``(e,)``.
     kind
         Row of ``usage`` for each option, shape ``(e,)``.
     extra
@@ -160,6 +163,10 @@ class Options:
         What one option of a kind uses of each limit, sparse, shape ``(n_kinds, k)``.
     bound
         Bound of each limit, shape ``(k,)``.
+    ceiling
+        Greatest price of each limit, shape ``(k,)``: infinite for a hard limit. A finite one makes
+        a *floor*: its usage and its bound are negative (at least ``-bound``), and every unit that
+        is missing costs the ceiling.
     group
         Membership pattern of each customer, ascending, shape ``(c,)``.
     customer
@@ -174,6 +181,7 @@ class Options:
     extra: Mapping[int, Floats]
     usage: csr_array
     bound: Floats
+    ceiling: Floats
     group: NDArray[np.integer]
     customer: Indices
     mass: Floats
@@ -187,6 +195,12 @@ class Options:
     def n_limits(self) -> int:
         """Number of limits."""
         return len(self.bound)
+
+    @property
+    def is_hard(self) -> NDArray[np.bool_]:
+        """Which limits must hold (the others are floors with a penalty), shape ``(k,)``."""
+        hard: NDArray[np.bool_] = np.isinf(self.ceiling)
+        return hard
 
     def chunks(self) -> Iterator[tuple[slice, slice]]:
         """Yield (customers, options) slices of bounded size that together cover everything."""
@@ -208,11 +222,13 @@ class Options:
 
     def reduced(self, prices: Floats, options: slice | Indices) -> Floats:
         """Return value less charge of ``options``."""
-        return self.value[options] - self.charge(prices, options)
+        net: Floats = self.value[options] - self.charge(prices, options)
+        return net
 
     def owner(self, options: Indices) -> Indices:
         """Return the position of the customer to whom each option belongs."""
-        return np.searchsorted(self.start, options, side="right") - 1
+        owner: Indices = np.searchsorted(self.start, options, side="right") - 1
+        return owner
 
     def use(self, chosen: Indices, mass: Floats | None = None) -> Floats:
         """Return what the options ``chosen`` use of each limit, shape ``(k,)``.
@@ -319,6 +335,7 @@ def build_options(
         extra=extra,
         usage=usage,
         bound=bound,
+        ceiling=np.full(len(bound), np.inf),
         group=group[customer],
         customer=customer,
         mass=np.ones(len(customer)),
@@ -386,7 +403,8 @@ def _canonical_order(options: Options, word: NDArray[np.uint64]) -> Indices:
     for weight in options.extra.values():
         mark = mix(mark ^ weight.view(np.uint64))
     content = np.add.reduceat(mark, options.start[:-1]) if len(mark) else np.empty(0, np.uint64)
-    return np.lexsort((content, options.group))
+    order: Indices = np.lexsort((content, options.group))
+    return order
 
 
 def mix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -22,9 +22,11 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, hstack
 
 from bihuan.decision.options import Floats, Indices, Options, mix
+from bihuan.kernel import DefectError
 
 CORE_OPTIONS = 6_000  # HiGHS solves a core of this size in about a tenth of a second
 LADDER_STEP = 8
+FEWEST_SAMPLED = 100
 MAX_STEPS = 40
 SETTLED = 1e-10  # relative gain below which a further step is not worth it
 OPENING = 1e-3  # a limit of 0 is priced as if this share of one contact were allowed
@@ -101,7 +103,7 @@ def dual_bound(options: Options, prices: Floats) -> float:
     options
         The problem.
     prices
-        Shape ``(k,)``, >= 0; any such prices give a valid bound (weak duality).
+        Shape ``(k,)``, from 0 to the ceiling; any such prices give a valid bound (weak duality).
 
     Notes
     -----
@@ -115,13 +117,13 @@ def dual_bound(options: Options, prices: Floats) -> float:
         reduced = options.value[cells] - charge
         first = options.start[customers] - options.start[customers.start]
         best = np.maximum(np.maximum.reduceat(reduced, first), 0.0)
-        size = np.maximum.reduceat(options.value[cells] + charge, first)
+        size = np.maximum.reduceat(np.abs(options.value[cells]) + np.abs(charge), first)
         mass = options.mass[customers]
         sums.append(float((best * mass).sum()))
         sizes.append(float((size * mass).sum()))
     paid = prices[prices > 0] * options.bound[prices > 0]
     total = math.fsum([*sums, *paid])
-    magnitude = math.fsum([*sizes, *paid])
+    magnitude = math.fsum([*sizes, *np.abs(paid)])
     return total + (options.n_limits + 64) * EPSILON * magnitude
 
 
@@ -140,12 +142,12 @@ def take_core(options: Options, low: Floats, high: Floats, *, most: int) -> Core
     """
     anchor = np.empty(options.n_customers, dtype=np.int64)
     found = [_undecided(options, chunk, low, high, anchor) for chunk in options.chunks()]
-    own = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    own = np.concatenate([np.empty(0, dtype=np.int64), *found])
     customer = np.flatnonzero(anchor == -2)
     fixed = np.flatnonzero(anchor >= 0)
     own_first = np.searchsorted(own, options.start[customer])
     place, row, rank, customer_row = _merge_equal(options, own, own_first, customer)
-    mass = np.bincount(customer_row, weights=options.mass[customer])
+    mass = np.bincount(customer_row, options.mass[customer]).astype(np.float64)
     is_exact = len(place) <= 2 * most
     if not is_exact:
         n_kept = max(1, len(mass) * most // len(place))
@@ -173,8 +175,8 @@ def _undecided(
 ) -> Indices:
     """Return the options that may become a best one; write ``anchor`` of the chunk's customers."""
     customers, cells = chunk
-    most = options.reduced(low, cells)
-    least = options.reduced(high, cells)
+    most = options.reduced(np.where(options.is_hard, low, high), cells)
+    least = options.reduced(np.where(options.is_hard, high, low), cells)
     begin = options.start[customers] - options.start[customers.start]
     size = np.diff(np.append(begin, len(most)))
     floor = np.maximum(np.maximum.reduceat(least, begin), 0.0)
@@ -189,7 +191,8 @@ def _undecided(
     is_open = np.logical_or.reduceat(rivals, begin)
     rivals[best[is_open & (best >= 0)]] = True
     anchor[customers] = np.where(is_open, -2, np.where(best >= 0, best + cells.start, -1))
-    return np.flatnonzero(rivals & np.repeat(is_open, size)) + cells.start
+    undecided: Indices = np.flatnonzero(rivals & np.repeat(is_open, size)) + cells.start
+    return undecided
 
 
 def _merge_equal(
@@ -221,9 +224,20 @@ def _merge_equal(
 
 
 def solve_core(
-    options: Options, core: Core, low: Floats, high: Floats, cap: Floats
+    options: Options, core: Core, box: tuple[Floats, Floats], cap: Floats
 ) -> tuple[Floats, Floats]:
-    """Minimise the dual over the box [low, high] exactly.
+    """Minimise the dual over a box of prices exactly.
+
+    Parameters
+    ----------
+    options
+        The problem.
+    core
+        Taken for the same box.
+    box
+        Least and greatest prices, each of shape ``(k,)``.
+    cap
+        Prices at which nobody would use a limit; 0 where it cannot bind, ``(k,)``.
 
     Returns
     -------
@@ -234,22 +248,25 @@ def solve_core(
 
     Notes
     -----
-    A price held at ``high`` lets a limit be exceeded at that price, a price held at ``low`` pays
-    for what is left over; so the linear program always has a solution.
+    A price held at its greatest lets the limit be exceeded at that price, one held at its least
+    pays for what is left over; so the linear program always has a solution.
     """
+    low, high = box
     prices = low.copy()
     active = np.flatnonzero(cap > 0)
     n_options, k = len(core.option), len(active)
     if not n_options or not k:
         return prices, np.zeros(n_options)
     rows = options.rows(core.option)[:, active]
-    heaviest = rows.max(axis=0).toarray().ravel()
+    heaviest = abs(rows).max(axis=0).toarray().ravel()
     unit = np.where(heaviest > 0, heaviest, 1.0)
-    worth = float(options.value[core.option].mean())
+    worth = float(np.abs(options.value[core.option]).mean()) or 1.0
     price_unit = worth / unit
-    is_free = high[active] >= cap[active]
+    is_free = (high[active] >= cap[active]) & options.is_hard[active]
     reward, fine = low[active], np.where(is_free, 0.0, high[active])
-    gain = np.concatenate([options.value[core.option] / worth, reward / price_unit, -fine / price_unit])
+    gain = np.concatenate(
+        [options.value[core.option] / worth, reward / price_unit, -fine / price_unit]
+    )
     ceiling = np.full(len(gain), np.inf)
     ceiling[n_options + k :][is_free] = 0.0
     once = csr_array(
@@ -257,7 +274,7 @@ def solve_core(
     )
     coupling = hstack([(rows * (1 / unit)).T, eye_array(k), -eye_array(k)]).tocsr()
     left = (options.bound - core.fixed_use)[active] / unit
-    left = np.where(options.bound[active] > 0, left, left + OPENING)
+    left = np.where(options.bound[active] == 0, left + OPENING, left)
     result = linprog(
         -gain,
         A_ub=once,
@@ -276,19 +293,28 @@ def solve_core(
 
 
 def price_caps(options: Options) -> Floats:
-    """Return, per limit, a price at which nobody would use it, shape ``(k,)``."""
+    """Return, per limit, a price at which nobody would use it, or its ceiling; ``(k,)``."""
+    hard = options.is_hard
+    prize = np.where(hard, 0.0, options.ceiling)
     top = np.zeros(options.usage.shape[0])
-    np.maximum.at(top, options.kind, options.value)
     cap = np.zeros(options.n_limits)
+    use = np.zeros(options.n_limits)
+    for customers, cells in options.chunks():
+        worth = options.reduced(prize, cells)
+        np.maximum.at(top, options.kind[cells], worth)
+        for limit, weight in options.extra.items():
+            used = weight[cells] > 0
+            ratio = worth[used] / weight[cells][used]
+            cap[limit] = max(cap[limit], float(ratio.max(initial=0.0)))
+        everybody = np.repeat(options.mass[customers], np.diff(options.start)[customers])
+        use += options.use(np.arange(cells.start, cells.stop), everybody)
     entries = options.usage.tocoo()
-    np.maximum.at(cap, entries.coords[1], top[entries.coords[0]] / entries.data)
-    for limit, weight in options.extra.items():
-        used = weight > 0
-        cap[limit] = (options.value[used] / weight[used]).max(initial=0.0)
+    uses = entries.data > 0
+    ratio = top[entries.coords[0][uses]] / entries.data[uses]
+    np.maximum.at(cap, entries.coords[1][uses], ratio)
     cap *= 2.0
-    everything = options.use(np.arange(len(options.value)))
-    cap[everything <= options.bound] = 0.0  # cannot bind, whatever is chosen
-    return cap
+    cap[use <= options.bound] = 0.0  # cannot bind, whatever is chosen
+    return np.where(hard, cap, options.ceiling)
 
 
 def find_prices(options: Options, *, report: Callable[[], None] = lambda: None) -> Pricing:
@@ -327,8 +353,9 @@ def _ladder(options: Options) -> list[int]:
     """Return sample sizes, ascending, the last one everybody."""
     sizes = [options.n_customers]
     per_customer = len(options.value) / max(options.n_customers, 1)
-    while sizes[-1] * per_customer > 2 * CORE_OPTIONS:
-        sizes.append(max(sizes[-1] // LADDER_STEP, int(CORE_OPTIONS / per_customer)))
+    smallest = max(int(CORE_OPTIONS / max(per_customer, 1)), FEWEST_SAMPLED)
+    while sizes[-1] > 2 * smallest:
+        sizes.append(max(sizes[-1] // LADDER_STEP, smallest))
     return sizes[::-1]
 
 
@@ -336,24 +363,25 @@ def _descend(
     options: Options, prices: Floats, radius: Floats, cap: Floats, report: Callable[[], None]
 ) -> Pricing:
     """Move a box of prices downhill until it holds the minimum and its core is exact."""
-    best, bound = None, math.inf
+    best: Pricing | None = None
     for step in range(1, MAX_STEPS + 1):
         low, high = np.maximum(prices - radius, 0.0), np.minimum(prices + radius, cap)
         core = take_core(options, low, high, most=CORE_OPTIONS)
-        found, share = solve_core(options, core, low, high, cap)
-        gain, bound_found = math.inf, dual_bound(options, found)
+        found, share = solve_core(options, core, (low, high), cap)
+        bound = dual_bound(options, found)
         report()
+        gain = math.inf if best is None else best.bound - bound
         is_at_edge = ((found <= low) & (low > 0)) | ((found >= high) & (high < cap))
-        if DEBUG: print(f"  n {options.n_customers} step {step} bound {bound_found:.9g} core {len(core.option)}/{len(core.customer)} cls {len(core.mass)} exact {core.is_exact} hit {is_at_edge.sum()} rad {np.median(radius/np.maximum(cap,1e-300)):.2g}", flush=True)
-        gain = bound - bound_found
-        if best is None or gain > 0:
+        is_level = core.is_exact and best is not None and gain >= -SETTLED * best.bound
+        if best is None or gain > 0 or is_level:  # an exact core gives a better plan, too
             radius = _next_radius(radius, np.abs(found - prices), is_at_edge, core)
-            prices, bound = found, bound_found
-            best = Pricing(prices, bound, core, share, step)
+            prices, best = found, Pricing(found, bound, core, share, step)
         else:
             radius = radius / 4
-        if core.is_exact and (not is_at_edge.any() or gain <= SETTLED * bound):
+        if core.is_exact and (not is_at_edge.any() or gain <= SETTLED * best.bound):
             break
+    if best is None:
+        raise DefectError("The search for prices ended before its first step.")
     return replace(best, steps=step)
 
 
@@ -369,6 +397,3 @@ def _next_radius(
         return np.where(is_at_edge, 2 * radius, radius / 6)
     room = min(math.sqrt(CORE_OPTIONS / max(len(core.option), 1)), 4.0)
     return max(room, 0.5) * np.where(is_at_edge, 2 * radius, np.maximum(2 * moved, radius / 4))
-
-
-DEBUG=False

@@ -14,18 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from bihuan.decision.options import ROUNDING, Floats, Indices, Options
-from bihuan.decision.price import Core, Pricing
+from bihuan.decision.price import Pricing
 
 FILL_BLOCK = 4096
 FILL_ROUNDS = 200
-OPEN_CUSTOMERS = (150, 500, 1500)  # customers in the mixed-integer programs, one after another
-OPEN_OPTIONS = 5000
-NODE_LIMIT = 2000  # of branch and bound; a limit in seconds would not be deterministic
+# Customers and options in the mixed-integer programs, one after another. The last is run only if
+# it holds everybody who can be part of a better plan, for the sake of the proof.
+SEARCHES = ((60, 400), (150, 400), (500, 1500))
+NODE_OPTIONS = 20_000  # nodes x options of branch and bound; a time limit could not be repeated
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,14 +48,18 @@ class Repaired:
     is_searched: bool
 
 
-def fits(use: Floats, bound: Floats) -> NDArray[np.bool_]:
-    """Return which limits hold, up to rounding."""
-    return use <= bound + ROUNDING * bound
-
-
 def plan_value(options: Options, choice: Indices) -> float:
-    """Return the worth of a plan, correctly rounded."""
-    return math.fsum(options.value[choice[choice >= 0]])
+    """Return the worth of a plan, less the penalties of floors it misses, correctly rounded."""
+    chosen = choice[choice >= 0]
+    soft = ~options.is_hard
+    missing = np.maximum(options.use(chosen) - options.bound, 0.0)[soft]
+    return math.fsum([*options.value[chosen], *(-options.ceiling[soft] * missing)])
+
+
+def allowance(options: Options, choice: Indices) -> Floats:
+    """Return how much more of each limit may be used, up to rounding; infinite for floors."""
+    left = options.bound - options.use(choice[choice >= 0])
+    return np.where(options.is_hard, left + ROUNDING * options.bound, np.inf)
 
 
 def make_plan(
@@ -79,10 +83,10 @@ def make_plan(
     fill(options, choice, pricing.prices)
     report()
     best, is_searched = plan_value(options, choice), False
-    for n_open in OPEN_CUSTOMERS:
-        if pricing.bound - best <= tolerance * pricing.bound or is_searched:
+    for size in SEARCHES:
+        if pricing.bound - best <= tolerance * abs(pricing.bound) or is_searched:
             break
-        trial, is_searched = _search(options, choice, pricing, n_open, tolerance)
+        trial, is_searched = _search(options, choice, pricing, size, tolerance)
         drop_excess(options, trial, pricing.prices)
         fill(options, trial, pricing.prices)
         worth = plan_value(options, trial)
@@ -135,45 +139,42 @@ def best_choice(options: Options, prices: Floats) -> Indices:
 
 def drop_excess(options: Options, choice: Indices, prices: Floats) -> None:
     """Take back contacts, least reduced value per unit first, until every limit holds."""
-    use = options.use(choice[choice >= 0])
-    while not (holds := fits(use, options.bound)).all():
-        limit = int(np.argmin(holds))
+    while ((left := allowance(options, choice)) < 0).any():
+        limit = int(np.argmax(left < 0))
         taken = np.flatnonzero(choice >= 0)
         rows = options.weight(limit, choice[taken])
         users, weight = taken[rows > 0], rows[rows > 0]
         loss = options.reduced(prices, choice[users]) / weight
         order = np.argsort(loss, kind="stable")
         freed = np.cumsum(weight[order])
-        excess = use[limit] - options.bound[limit]
-        n_drop = int(np.searchsorted(freed, excess * (1 - 1e-12))) + 1
+        n_drop = int(np.searchsorted(freed, -left[limit])) + 1
         choice[users[order[:n_drop]]] = -1
-        use = options.use(choice[choice >= 0])
 
 
 def fill(options: Options, choice: Indices, prices: Floats) -> None:
     """Give customers without a contact one that still fits, greatest reduced value first."""
     for _ in range(FILL_ROUNDS):
-        slack = options.bound - options.use(choice[choice >= 0])
-        option = _fitting(options, choice, slack, prices)
+        room = allowance(options, choice)
+        option = _fitting(options, choice, room, prices)
         if not len(option):
             return
-        _accept(options, choice, option, slack)
+        _accept(options, choice, option, room)
 
 
-def _fitting(options: Options, choice: Indices, slack: Floats, prices: Floats) -> Indices:
+def _fitting(options: Options, choice: Indices, room: Floats, prices: Floats) -> Indices:
     """Return the best fitting option of every customer without one, best first."""
-    allowed = slack + ROUNDING * options.bound
     entries = options.usage.tocoo()
     blocked = np.zeros(options.usage.shape[0], dtype=np.bool_)
-    blocked[entries.coords[0][entries.data > allowed[entries.coords[1]]]] = True
+    blocked[entries.coords[0][entries.data > room[entries.coords[1]]]] = True
     if blocked.all():
         return np.empty(0, dtype=np.int64)
     found, worth = [], []
     for customers, cells in options.chunks():
         size = np.diff(options.start[customers.start : customers.stop + 1])
         is_free = np.repeat(choice[customers] < 0, size) & ~blocked[options.kind[cells]]
+        is_free &= options.value[cells] > 0
         for limit, weight in options.extra.items():
-            is_free &= weight[cells] <= allowed[limit]
+            is_free &= weight[cells] <= room[limit]
         option = np.flatnonzero(is_free) + cells.start
         reduced = options.reduced(prices, option)
         owner = np.repeat(np.arange(len(size)), size)[option - cells.start]
@@ -181,17 +182,16 @@ def _fitting(options: Options, choice: Indices, slack: Floats, prices: Floats) -
         best = order[np.diff(owner[order], prepend=-1) > 0]
         found.append(option[best])
         worth.append(reduced[best])
-    option = np.concatenate(found)
-    return option[np.argsort(-np.concatenate(worth), kind="stable")]
+    option = np.concatenate([np.empty(0, dtype=np.int64), *found])
+    return option[np.argsort(-np.concatenate([np.empty(0), *worth]), kind="stable")]
 
 
-def _accept(options: Options, choice: Indices, option: Indices, slack: Floats) -> None:
+def _accept(options: Options, choice: Indices, option: Indices, room: Floats) -> None:
     """Take ``option`` in order while the limits that each one uses still have room."""
-    room = slack + ROUNDING * options.bound
     for at in range(0, len(option), FILL_BLOCK):
         block = option[at : at + FILL_BLOCK]
         rows = options.rows(block)
-        used = np.flatnonzero(rows.sum(axis=0))
+        used = np.flatnonzero(np.isfinite(room) & (rows.sum(axis=0) > 0))
         dense = rows[:, used].toarray()
         over = np.cumsum(dense, axis=0) > room[used]
         taken = ~(over & (dense > 0)).any(axis=1)
@@ -203,7 +203,7 @@ def _accept(options: Options, choice: Indices, option: Indices, slack: Floats) -
 
 
 def _search(
-    options: Options, choice: Indices, pricing: Pricing, n_open: int, tolerance: float
+    options: Options, choice: Indices, pricing: Pricing, size: tuple[int, int], tolerance: float
 ) -> tuple[Indices, bool]:
     """Let the customers who lose least by another option choose anew, all others fixed.
 
@@ -212,44 +212,57 @@ def _search(
     open, the search is exhaustive.
     """
     gap = pricing.bound - plan_value(options, choice)
-    customer, option, is_complete = _open(options, choice, pricing.prices, gap, n_open)
-    if not len(option):
+    customer, option, is_complete = _open(options, choice, pricing.prices, gap, size)
+    if not len(option) or (size == SEARCHES[-1] and not is_complete):
         return choice.copy(), is_complete
     kept = choice.copy()
     kept[customer] = -1
     room = options.bound - options.use(kept[kept >= 0])
-    row = np.searchsorted(customer, options.owner(option))
-    once = csr_array(
-        (np.ones(len(option)), (row, np.arange(len(option)))), shape=(len(customer), len(option))
-    )
+    present = math.fsum(np.abs(options.value[choice[customer][choice[customer] >= 0]]))
+    allowed = 0.1 * tolerance * abs(pricing.bound) / max(present, 1e-300)
+    chosen, is_finished = _branch_and_bound(options, customer, option, room, min(allowed, 0.5))
+    kept[options.owner(chosen)] = chosen
+    return kept, is_complete and is_finished
+
+
+def _branch_and_bound(
+    options: Options, customer: Indices, option: Indices, room: Floats, relative_gap: float
+) -> tuple[Indices, bool]:
+    """Return the best choice among ``option``, one per customer, within ``room``.
+
+    Also says whether the search came to its end.
+    """
     use = options.rows(option)
-    unit = np.maximum(use.max(axis=0).toarray().ravel(), 1e-300)
-    touched = np.flatnonzero(unit > 1e-300)
-    worth = float(options.value[option].mean())
-    scale = csr_array(use[:, touched] * (1 / unit[touched])).T
-    limits = LinearConstraint(scale, ub=np.maximum(room[touched], 0) / unit[touched])
-    present = float(options.value[choice[customer][choice[customer] >= 0]].sum())
+    unit = abs(use).max(axis=0).toarray().ravel()
+    touched = np.flatnonzero(unit > 0)
+    unit, soft = unit[touched], np.flatnonzero(~options.is_hard[touched])
+    worth = float(np.abs(options.value[option]).mean()) or 1.0
+    penalty = options.ceiling[touched][soft] * unit[soft] / worth
+    n, n_soft = len(option), len(soft)
+    row = np.searchsorted(customer, options.owner(option))
+    once = csr_array((np.ones(n), (row, np.arange(n))), shape=(len(customer), n + n_soft))
+    scaled = (use[:, touched] * (1 / unit)).T
+    missing = csr_array((-np.ones(n_soft), (soft, np.arange(n_soft))), (len(touched), n_soft))
+    left = np.where(options.is_hard[touched], np.maximum(room[touched], 0.0), room[touched])
     result = milp(
-        -options.value[option] / worth,
-        integrality=np.ones(len(option)),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(once, ub=np.ones(len(customer))), limits],
-        options={
-            "node_limit": NODE_LIMIT,
-            "mip_rel_gap": min(0.5, 0.1 * tolerance * pricing.bound / max(present, 1e-300)),
-        },
+        np.concatenate([-options.value[option] / worth, penalty]),
+        integrality=np.concatenate([np.ones(n), np.zeros(n_soft)]),
+        bounds=Bounds(0, np.concatenate([np.ones(n), np.full(n_soft, np.inf)])),
+        constraints=[
+            LinearConstraint(once, ub=np.ones(len(customer))),
+            LinearConstraint(hstack([scaled, missing]).tocsr(), ub=left / unit),
+        ],
+        options={"node_limit": max(5, NODE_OPTIONS // n), "mip_rel_gap": relative_gap},
     )
     if result.x is None:
-        return choice.copy(), False
-    chosen = option[result.x > 0.5]
-    kept[options.owner(chosen)] = chosen
-    return kept, is_complete and result.status == 0
+        return option[:0], False
+    return option[result.x[:n] > 0.5], result.status == 0
 
 
 def _open(
-    options: Options, choice: Indices, prices: Floats, gap: float, n_open: int
+    options: Options, choice: Indices, prices: Floats, gap: float, most: tuple[int, int]
 ) -> tuple[Indices, Indices, bool]:
-    """Return up to ``n_open`` customers with the cheapest alternatives, and their options.
+    """Return the customers with the cheapest alternatives, and their options, ``most`` of each.
 
     Also says whether these are all customers who can be part of a better plan.
     """
@@ -266,6 +279,7 @@ def _open(
         other[present[present >= 0] - cells.start] = np.inf
         none = np.where(present >= 0, best, np.inf)
         cheapest[customers] = np.minimum(np.minimum.reduceat(other, begin), none)
+    n_open, n_options = most
     worst = gap * (1 + 1e-9)
     candidates = np.flatnonzero(cheapest <= worst)
     order = candidates[np.argsort(cheapest[candidates], kind="stable")]
@@ -276,8 +290,8 @@ def _open(
     option = np.repeat(options.start[customer], size) + place
     is_present = option == np.repeat(choice[customer], size)
     option = option[(loss[option] <= max(reach, 0.0)) | is_present]
-    is_complete = len(candidates) <= n_open and len(option) <= OPEN_OPTIONS
-    if len(option) > OPEN_OPTIONS:
-        threshold = np.partition(loss[option], OPEN_OPTIONS)[OPEN_OPTIONS]
+    is_complete = len(candidates) <= n_open and len(option) <= n_options
+    if len(option) > n_options:
+        threshold = np.partition(loss[option], n_options)[n_options]
         option = option[(loss[option] < threshold) | np.isin(option, choice[customer])]
     return customer, option, is_complete

@@ -17,12 +17,22 @@ from sqlglot import exp
 
 from bihuan.data import Engine
 from bihuan.delivery.channel import CHANNEL_KINDS, UnknownChannelError, require_columns
-from bihuan.delivery.sql import statement
+from bihuan.delivery.sql import joined, statement
 from bihuan.kernel import UserError
 
-_TEXTS = ("decision_id", "campaign_id", "customer_id", "arm", "stratum", "offer_id", "channel")
-_CONTENT = (*_TEXTS, "org_unit_id", "step", "treatment_probability", "expected_value")
-DECISION_COLUMNS = (*_CONTENT, "decided_at")
+_TEXTS = (
+    "decision_id",
+    "campaign_id",
+    "customer_id",
+    "arm",
+    "stratum",
+    "offer_id",
+    "channel",
+    "org_unit_id",
+)
+_NUMBERS = ("step", "treatment_probability", "expected_value")
+_BETWEEN, _MISSING = exp.Literal.string("\x1f"), exp.Literal.string("\x1e")
+DECISION_COLUMNS = (*_TEXTS, *_NUMBERS, "decided_at")
 
 
 class DecisionShapeError(UserError):
@@ -58,11 +68,11 @@ _RULES = (
         "Deploy the decisions of one campaign at a time.",
     ),
     _Rule(
-        "customer_id IS NULL OR REGEXP_LIKE(customer_id, '[\\x00-\\x1f]')",
+        f"customer_id IS NULL OR REGEXP_LIKE(CONCAT({', '.join(_TEXTS)}), '[\\x00-\\x1f]')",
         DecisionShapeError,
-        "have no customer id, or one with control characters",
-        "客户编号缺失或含控制字符",
-        "Mend the customer ids in the source and decide again.",
+        "have no customer id, or an id with control characters",
+        "客户编号缺失,或编号含控制字符",
+        "Mend the ids in the source and decide again.",
     ),
     _Rule(
         "step IS NULL OR step < 1",
@@ -147,9 +157,10 @@ def check_decisions(
 def decision_content_hash(decisions: pa.Table, engine: Engine) -> str:
     """Return the SHA-256 of all decision rows, the same for every order of the rows.
 
-    Each row is written as netstrings (``4:abcd``, ``-`` for a missing value) of its columns,
-    floats in their shortest exact form and moments as microseconds; the lines are sorted and
-    hashed as one text.
+    A row becomes one line: its texts, its numbers in their shortest exact form and its moment in
+    microseconds, parted by the unit separator (0x1F), with the record separator (0x1E) for a
+    missing value; :func:`check_decisions` refuses texts that hold either. The lines are sorted
+    and hashed as one text.
 
     Parameters
     ----------
@@ -163,12 +174,11 @@ def decision_content_hash(decisions: pa.Table, engine: Engine) -> str:
     str
         64 hexadecimal digits.
     """
-    netstrings = [_netstring(exp.cast(exp.column(name), "TEXT")) for name in _CONTENT]
     moment = exp.func("EPOCH_US", exp.cast(exp.column("decided_at"), "TIMESTAMPTZ"))
-    line = _netstring(exp.cast(moment, "TEXT"))
-    for netstring in reversed(netstrings):
-        line = exp.DPipe(this=netstring, expression=line, safe=True)
-    query = exp.select(line.as_("line")).from_("decision").order_by("line")
+    values = [*(exp.column(name) for name in (*_TEXTS, *_NUMBERS)), moment]
+    cells = (exp.func("COALESCE", exp.cast(value, "TEXT"), _MISSING) for value in values)
+    line = joined(*(part for cell in cells for part in (cell, _BETWEEN)))
+    query = exp.select(exp.alias_(line, "line")).from_("decision").order_by("line")
     lines = engine.query(query, {"decision": decisions})["line"].cast(pa.large_string())
     digest = hashlib.sha256()
     for chunk in lines.chunks:
@@ -183,17 +193,6 @@ def text_bytes(lines: pa.LargeStringArray) -> memoryview:
         return memoryview(b"")
     ends = memoryview(offsets).cast("q")
     return memoryview(data)[ends[lines.offset] : ends[lines.offset + len(lines)]]
-
-
-def _netstring(text: exp.Expr) -> exp.Expr:
-    sized = exp.DPipe(
-        this=exp.cast(exp.func("LENGTH", text.copy()), "TEXT"),
-        expression=exp.Literal.string(":"),
-        safe=True,
-    )
-    return exp.func(
-        "COALESCE", exp.DPipe(this=sized, expression=text, safe=True), exp.Literal.string("-")
-    )
 
 
 def _rule_query(values: Mapping[str, str]) -> exp.Query:

@@ -70,7 +70,7 @@ class Balance:
 
 NO_CUSTOMER = Text("没有计划接触的客户。", "No customer was planned.")
 NO_CONTROL = Text(
-    "没有对照组:没有随机留出客户,无法区分活动的作用与自然发生。",
+    "没有对照组：没有随机留出客户，无法区分活动的作用与自然发生。",
     "There is no control group: nobody was held out at random.",
 )
 NO_TREATMENT = Text("实验组没有客户。", "Nobody is in treatment.")
@@ -79,16 +79,16 @@ NOTHING_TO_COMPARE = Text(
     "没有任何一层在两组中各有至少两名客户。", "No stratum has two customers in each arm."
 )
 NO_VARIATION = Text(
-    "两组内的响应都没有变化,无法估计误差。",
+    "两组内的响应都没有变化，无法估计误差。",
     "The response does not vary inside either arm, so its error cannot be estimated.",
 )
 _CONTRADICTION = Text(
-    "日志与数据不符:按记录的概率,实验组应约有 {expected:,.0f} 人,实际为 {seen:,} 人(p < {p:g})。",
+    "日志与数据不符：按记录的概率，实验组应有 {expected:,.0f} 人，实有 {seen:,} 人（p < {p:g}）。",
     "The log and the data disagree: {seen:,} customers in treatment where the logged "
     "probabilities expect {expected:,.0f} (p < {p:g}).",
 )
 _ABSENCE = Text(
-    "有 {n:,} 名计划客户没有响应记录;若响应表只列出购买者,请设 when_absent=0。",
+    "有 {n:,} 名计划客户没有响应记录；若响应表只列出购买者，请设 when_absent=0。",
     " {n:,} planned customers have no response row; if the table lists buyers only, "
     "set when_absent=0.",
 )
@@ -218,8 +218,8 @@ def list_warnings(
     if ratio.is_suspect:
         found.append(
             Text(
-                f"样本比例不符:实验组应约 {ratio.expected_treatment:,.0f} 人,"
-                f"实际 {ratio.observed_treatment:,} 人(p = {ratio.p_value:.1e}),请先查明原因。",
+                f"样本比例不符：实验组应约 {ratio.expected_treatment:,.0f} 人，"
+                f"实际 {ratio.observed_treatment:,} 人（p = {ratio.p_value:.1e}），请先查明原因。",
                 f"Sample ratio mismatch: expected about {ratio.expected_treatment:,.0f} customers "
                 f"in treatment, found {ratio.observed_treatment:,} (p = {ratio.p_value:.1e}). "
                 "Find the cause before using the estimate.",
@@ -228,7 +228,7 @@ def list_warnings(
     if not ratio.is_exact:
         found.append(
             Text(
-                "日志中的人数与记录的分组概率不完全一致:可能缺行,或只是日志的一部分。",
+                "日志中的人数与记录的分组概率不完全一致：可能缺行，或只是日志的一部分。",
                 "The counts in the log are not exactly those that its probabilities state: rows "
                 "may be missing, or this is a part of the log.",
             )
@@ -237,8 +237,8 @@ def list_warnings(
         worst = max(balance.differences, key=lambda pair: abs(pair[1]))
         found.append(
             Text(
-                f"两组在活动前就不同(p = {balance.p_value:.1e},差异最大:{worst[0]} "
-                f"{worst[1]:+.2f} 个标准差),分组可能不是随机的。",
+                f"两组在活动前就不同（p = {balance.p_value:.1e}，差异最大：{worst[0]} "
+                f"{worst[1]:+.2f} 个标准差），分组可能不是随机的。",
                 f"The arms differed before the campaign (p = {balance.p_value:.1e}; most in "
                 f"{worst[0]}, {worst[1]:+.2f} standard deviations): assignment may not have been "
                 "random.",
@@ -255,8 +255,8 @@ def _data_notes(counts: Tally, groups: Sequence[Cell]) -> list[Text]:
     if treated + held:
         found.append(
             Text(
-                f"{treated + held:,} 名计划客户的响应未知,未计入"
-                f"(实验组 {treated:,},对照组 {held:,})。",
+                f"{treated + held:,} 名计划客户的响应未知，未计入"
+                f"（实验组 {treated:,}，对照组 {held:,}）。",
                 f"The response of {treated + held:,} planned customers is not known; they are "
                 f"left out ({treated:,} in treatment, {held:,} in control).",
             )
@@ -267,7 +267,7 @@ def _data_notes(counts: Tally, groups: Sequence[Cell]) -> list[Text]:
     if _is_binary(groups) and fewest < FEW_RESPONSES:
         found.append(
             Text(
-                f"响应很少(某一组仅 {fewest:.0f} 个),区间只是近似。",
+                f"响应很少（某一组仅 {fewest:.0f} 个），区间只是近似。",
                 f"Responses are few (only {fewest:.0f} in one arm); the interval is rough.",
             )
         )

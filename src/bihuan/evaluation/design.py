@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from bihuan.evaluation.text import NotEstimable
@@ -107,10 +106,14 @@ def minimum_detectable_effect(
         return NotEstimable(
             f"With {n_treatment:,} and {n_control:,} customers no possible effect would be seen "
             f"with {wanted_power:.0%} power.",
-            f"实验组 {n_treatment:,} 人、对照组 {n_control:,} 人时,"
+            f"实验组 {n_treatment:,} 人、对照组 {n_control:,} 人时，"
             f"任何可能的效果都达不到 {wanted_power:.0%} 的检出率。",
         )
-    return float(brentq(missing, 0.0, largest, xtol=1e-12))
+    low, high = 0.0, largest  # power rises with the effect; halving is exact enough and plain
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if missing(middle) < 0 else (low, middle)
+    return high
 
 
 def control_share(
@@ -163,9 +166,10 @@ def control_share(
             f"{n_planned:,} planned customers are too few to see {effect * 100:.2f} pp with "
             f"{wanted_power:.0%} power, whatever the control share"
             + (f"; the smallest effect to be seen is {shown} pp." if shown else "."),
-            f"计划客户只有 {n_planned:,} 人,无论对照组多大,都无法以 {wanted_power:.0%} 的把握看到 "
+            f"计划客户只有 {n_planned:,} 人，无论对照组多大，"
+            f"都无法以 {wanted_power:.0%} 的把握看到 "
             f"{effect * 100:.2f} 个百分点的效果"
-            + (f";最小可检出效果为 {shown} 个百分点。" if shown else "。"),
+            + (f"；最小可检出效果为 {shown} 个百分点。" if shown else "。"),
         )
     low, high = 0, best  # power rises with the control share up to Neyman's allocation
     while high - low > 1:
@@ -200,5 +204,5 @@ def _impossible(needed: str) -> DesignError:
     return DesignError(
         f"The design needs {needed}.",
         remedy="Mend the number and try again.",
-        zh="样本设计的参数不合理:人数至少为 1,比率与检出率须在 0 到 1 之间,请修改后重试。",
+        zh="样本设计的参数不合理：人数至少为 1，比率与检出率须在 0 到 1 之间，请修改后重试。",
     )

@@ -308,7 +308,7 @@ def _pooling_notes(pooled: int, left_out: int) -> list[Text]:
     if pooled:
         notes.append(
             Text(
-                f"{pooled} 个过小的层(某组不足两人)已按相同的分组概率合并。",
+                f"{pooled} 个过小的层（某组不足两人）已按相同的分组概率合并。",
                 f"{pooled} strata with fewer than two customers in an arm were pooled with "
                 "strata of the same probability.",
             )
@@ -316,7 +316,7 @@ def _pooling_notes(pooled: int, left_out: int) -> list[Text]:
     if left_out:
         notes.append(
             Text(
-                f"{left_out:,} 名客户所在的层某组不足两人且无法合并,未计入,结论不包括他们。",
+                f"{left_out:,} 名客户所在的层某组不足两人且无法合并，未计入，结论不包括他们。",
                 f"{left_out:,} customers are in strata too thin to compare and could not be "
                 "pooled; the estimate does not speak for them.",
             )
@@ -325,14 +325,14 @@ def _pooling_notes(pooled: int, left_out: int) -> list[Text]:
 
 
 _PLAIN = Text(
-    "按意向处理,{strata} 层内实验组与对照组均值之差的加权平均;Neyman 保守方差,"
-    "Welch–Satterthwaite 自由度,{level} 置信区间。",
+    "按意向处理，{strata} 层内实验组与对照组均值之差的加权平均；Neyman 保守方差，"
+    "Welch–Satterthwaite 自由度，{level} 置信区间。",
     "Intent to treat: weighted difference of treatment and control means within {strata} strata; "
     "Neyman's conservative variance, Welch–Satterthwaite degrees of freedom, {level} interval.",
 )
 _ADJUSTED = Text(
-    "按意向处理,{{strata}} 层,用活动前的 {k} 个协变量做完全交互的回归调整(Lin 2013),"
-    "{error}方差,{{level}} 置信区间。",
+    "按意向处理，{{strata}} 层，用活动前的 {k} 个协变量做完全交互的回归调整（Lin 2013），"
+    "{error}方差，{{level}} 置信区间。",
     "Intent to treat, {{strata}} strata, fully interacted regression adjustment on {k} covariates "
     "known before the campaign (Lin 2013), {error} variance, {{level}} interval.",
 )
@@ -401,7 +401,7 @@ def _fieller(treatment: _Arm, control: _Arm, quantile: float) -> Lift | NotEstim
     if control.mean <= 0 or a <= 0:
         return NotEstimable(
             "The control mean cannot be told from nought, so a relative effect has no bound.",
-            "对照组均值与零无法区分,相对提升没有上界。",
+            "对照组均值与零无法区分，相对提升没有上界。",
         )
     b = treatment.mean * control.mean
     c = treatment.mean**2 - quantile**2 * treatment.variance

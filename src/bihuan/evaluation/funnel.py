@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
+from itertools import pairwise
 from operator import add
 from typing import Any
 
@@ -125,11 +126,15 @@ class FunnelRow:
         End states.
     reached
         Assignments that reached each of :data:`STEPS`.
+    is_silent
+        Whether no channel of this part reports connections; ``connected`` then repeats
+        ``delivered`` and is no step of its own.
     """
 
     key: str
     ends: Ends
     reached: tuple[int, ...]
+    is_silent: bool = False
 
     @property
     def planned(self) -> int:
@@ -138,9 +143,14 @@ class FunnelRow:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The five steps in order."""
-        pairs = zip(STEPS, STEPS[1:], self.reached, self.reached[1:], strict=False)
-        return tuple(Step(a, b, n, m) for a, b, n, m in pairs)
+        """The steps in order: five, or four where connections are not reported."""
+        stations = [
+            (name, count)
+            for name, count in zip(STEPS, self.reached, strict=True)
+            if not (self.is_silent and name == "connected")
+        ]
+        pairs = pairwise(stations)
+        return tuple(Step(a, b, n, m) for (a, n), (b, m) in pairs)
 
     @property
     def break_point(self) -> Step | None:
@@ -351,15 +361,17 @@ def _silent_channels(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(c for c, n in spoken.items() if n == 0 and contacted[c]))
 
 
-_Part = tuple[Mapping[str, Any], Ends, tuple[int, ...]]
+_Part = tuple[Mapping[str, Any], Ends, tuple[int, ...], bool]
 
 
 def _part(row: Mapping[str, Any], silent: tuple[str, ...]) -> _Part:
     ends, n = Ends(**{row["state"]: row["n"]}), row["n"]
     delivered = ends.delivered + ends.connected + ends.refused + ends.accepted + ends.ordered
-    connected = delivered if (row["channel"] or "") in silent else delivered - ends.delivered
+    is_silent = (row["channel"] or "") in silent
+    connected = delivered if is_silent else delivered - ends.delivered
     bought = ends.accepted + ends.ordered
-    return row, ends, (n, n - ends.suppressed, delivered, connected, bought, ends.ordered)
+    reached = (n, n - ends.suppressed, delivered, connected, bought, ends.ordered)
+    return row, ends, reached, is_silent
 
 
 def _sum(parts: list[_Part], dimension: str | None) -> tuple[FunnelRow, ...]:
@@ -370,8 +382,9 @@ def _sum(parts: list[_Part], dimension: str | None) -> tuple[FunnelRow, ...]:
     rows = [
         FunnelRow(
             name,
-            reduce(add, (ends for _, ends, _ in members)),
-            tuple(map(sum, zip(*(reached for _, _, reached in members), strict=True))),
+            reduce(add, (ends for _, ends, _, _ in members)),
+            tuple(map(sum, zip(*(reached for _, _, reached, _ in members), strict=True))),
+            all(is_silent for _, _, _, is_silent in members),
         )
         for name, members in groups.items()
     ]

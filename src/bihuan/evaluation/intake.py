@@ -29,7 +29,7 @@ def clean_decisions(decisions: pa.Table) -> pa.Table:
         raise EvaluationInputError(
             f"The decisions hold {len(campaigns)} campaigns, for example {campaigns[:3]}.",
             remedy="Evaluate one campaign at a time: filter by campaign_id.",
-            zh="决策表含有多个营销活动,请按 campaign_id 每次只评估一个。",
+            zh="决策表含有多个营销活动，请按 campaign_id 每次只评估一个。",
         )
     require_unique(planned, "decisions")
     probability = pc.cast(planned["treatment_probability"], pa.float64())
@@ -38,7 +38,7 @@ def clean_decisions(decisions: pa.Table) -> pa.Table:
         raise EvaluationInputError(
             "The decisions hold a treatment_probability that is missing or outside 0..1.",
             remedy="Log the exact probability of treatment for every planned customer.",
-            zh="决策表中 treatment_probability 有缺失或不在 0 到 1 之间,请记录准确的概率。",
+            zh="决策表中 treatment_probability 有缺失或不在 0 到 1 之间，请记录准确的概率。",
         )
     return pa.table(
         {
@@ -66,7 +66,7 @@ def clean_numbers(table: pa.Table, names: Iterable[str], title: str) -> pa.Table
             raise EvaluationInputError(
                 f"Column '{name}' of {title} is {column.type}, not a number.",
                 remedy="Give numbers or booleans.",
-                zh=f"{title} 的列 {name} 不是数值,请提供数值或布尔值。",
+                zh=f"{title} 的列 {name} 不是数值，请提供数值或布尔值。",
             ) from error
         missing = pc.is_nan(numbers)
         numbers = pc.if_else(missing, pa.scalar(None, pa.float64()), numbers)
@@ -74,7 +74,7 @@ def clean_numbers(table: pa.Table, names: Iterable[str], title: str) -> pa.Table
             raise EvaluationInputError(
                 f"Column '{name}' of {title} holds an infinite value.",
                 remedy="Remove it or make it missing.",
-                zh=f"{title} 的列 {name} 含有无穷大,请去掉或置为缺失。",
+                zh=f"{title} 的列 {name} 含有无穷大，请去掉或置为缺失。",
             )
         columns[name] = numbers
     return pa.table(columns)
@@ -88,7 +88,7 @@ def require_columns(table: pa.Table, columns: Iterable[str], title: str) -> None
             f"The {title} table has no column {', '.join(absent)} "
             f"(has: {', '.join(table.column_names)}).",
             remedy="Give a table with these columns.",
-            zh=f"{title} 表缺少列:{'、'.join(absent)},请补齐。",
+            zh=f"{title} 表缺少列：{'、'.join(absent)}，请补齐。",
         )
 
 
@@ -103,5 +103,5 @@ def require_unique(table: pa.Table, title: str, key: str = "customer_id") -> Non
         f"{len(repeated)} values of {key} appear more than once in the {title} table, "
         f"for example '{example}'.",
         remedy=f"Give one row per {key}: choose one step or add up the responses.",
-        zh=f"{title} 表中有 {len(repeated)} 个 {key} 出现多次(例如 {example}),每个只能有一行。",
+        zh=f"{title} 表中有 {len(repeated)} 个 {key} 出现多次（例如 {example}），每个只能有一行。",
     )

@@ -23,12 +23,12 @@ _ADVICE: Mapping[str, Text] = {
         "Check contact hours, the caller id and the opening line.",
     ),
     "accepted": Text(
-        "抽听过程样本,看卖点与话术主体是否切合客户;比较各话术的同意率。",
+        "抽查过程样本（如话务录音），看卖点与话术是否切合客户；比较各话术的同意率。",
         "Sample the conversations: do selling points and script suit the customers? Compare the "
         "acceptance of the scripts.",
     ),
     "ordered": Text(
-        "走查订购环节:步骤、等待、失败原因和回退。",
+        "走查订购环节：步骤、等待、失败原因和回退。",
         "Walk through the ordering: steps, waiting, causes of failure and dropping out.",
     ),
 }

@@ -131,7 +131,7 @@ class Roi:
 _NO_COST = NotEstimable("Nothing was spent.", "没有发生成本。")
 _NO_SALE = NotEstimable("No incremental sale was seen.", "没有观察到增量销售。")
 _NO_ORDER = NotEstimable(
-    "Nobody ordered, so the value of a sale is not known.", "没有订购,无法得知每笔销售的价值。"
+    "Nobody ordered, so the value of a sale is not known.", "没有订购，无法得知每笔销售的价值。"
 )
 
 
@@ -319,7 +319,7 @@ def _unknown(what: str, code: str, zh: str) -> UnknownAmountError:
     return UnknownAmountError(
         f"The {what} '{code}' is neither logged in the outcomes nor given.",
         remedy="Give it in the prices; an unknown amount is not counted as nought.",
-        zh=f"{zh}未知:{code} 既未在结果中记录,也未在价格中给出,请补充;未知金额不会按零计算。",
+        zh=f"{zh}未知：{code} 既未在结果中记录，也未在价格中给出，请补充；未知金额不会按零计算。",
     )
 
 

@@ -170,7 +170,7 @@ class Tally:
             raise EvaluationInputError(
                 f"Cannot add tallies with covariates {self.covariates} and {other.covariates}.",
                 remedy="Tally both parts with the same covariates.",
-                zh="两份统计量的协变量不同,不能相加;请用相同的协变量重新统计。",
+                zh="两份统计量的协变量不同，不能相加；请用相同的协变量重新统计。",
             )
         merged: dict[tuple[str, float], Cell] = {}
         for cell in (*self.cells, *other.cells):

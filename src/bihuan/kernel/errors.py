@@ -37,12 +37,12 @@ class UserError(BihuanError):
     >>> error = UserError(
     ...     "No mapping named 'billing'.",
     ...     remedy="Choose one of: bills, usage.",
-    ...     zh="没有名为 billing 的映射,请从 bills、usage 中选择。",
+    ...     zh="没有名为 billing 的映射，请从 bills、usage 中选择。",
     ... )
     >>> error.text("en")
     "No mapping named 'billing'. Choose one of: bills, usage."
     >>> error.text("zh")
-    '没有名为 billing 的映射,请从 bills、usage 中选择。'
+    '没有名为 billing 的映射，请从 bills、usage 中选择。'
     """
 
     exit_code = 2

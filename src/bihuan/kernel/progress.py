@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from bihuan.kernel.errors import Cancelled
@@ -43,14 +43,11 @@ class Progress(Protocol):
     ...     task.advance()
     """
 
-    def task(self, label: str, *, total: float | None = None, unit: str = "") -> _TaskContext:
+    def task(
+        self, label: str, *, total: float | None = None, unit: str = ""
+    ) -> AbstractContextManager[ProgressTask]:
         """Open a piece of work; ``total=None`` means that its size is not known."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> ProgressTask: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class SilentProgress:

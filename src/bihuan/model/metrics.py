@@ -332,8 +332,8 @@ def _bootstrap_top_lift(label: Flags, score: Floats, seed: int) -> Estimate:
     draws = []
     for _ in range(200 if len(label) <= 100_000 else 50):
         weight = rng.poisson(1.0, len(label))  # Poisson bootstrap: one pass, no resorting
-        size = np.cumsum(weight)[block]
-        hits = np.cumsum(weight * hit)[block]
+        size = np.append(0, np.cumsum(weight)[block])
+        hits = np.append(0, np.cumsum(weight * hit)[block])
         if hits[-1]:
             draws.append(10 * np.interp(0.1 * size[-1], size, hits) / hits[-1])
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

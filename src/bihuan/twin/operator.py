@@ -109,7 +109,7 @@ def generate_operator(
         raise UserError(
             "A simulated operator needs at least one customer and one month.",
             remedy="Choose larger numbers.",
-            zh="模拟运营商至少需要一位客户和一个月份,请选择更大的数值。",
+            zh="模拟运营商至少需要一位客户和一个月份，请选择更大的数值。",
         )
     started = time.perf_counter()
     population = _Population(settings)

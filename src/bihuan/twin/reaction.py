@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bihuan.kernel import random_stream
+from bihuan.kernel import Clock, random_stream
 from bihuan.twin.truth import COMPLETION, Floats, Truth
 
 
@@ -32,12 +32,15 @@ class SimulatedChannels:
         What an order brings in per month, by offer id, in the workspace's currency.
     seed
         The twin's seed.
+    clock
+        Customers react from 10:00 (UTC+8) of the first valid day on, and never in the future.
     """
 
     truth: Truth
     unit_costs: Mapping[str, float]
     prices: Mapping[str, float]
     seed: int
+    clock: Clock
 
     def send(self, assignments: pa.Table) -> pa.Table:
         """Play a set of assignments and return their outcomes, one row per stage reached.
@@ -89,8 +92,9 @@ class SimulatedChannels:
         self, assignments: pa.Table, fates: _Fates, stage: str, at: NDArray[np.bool_], step: int
     ) -> pa.Table:
         rows = assignments.filter(pa.array(at))
+        now = self.clock.now()
         moments = [
-            datetime.combine(day, time(10 + step), tzinfo=UTC)
+            min(datetime.combine(day, time(2 + step), tzinfo=UTC), now)
             for day in rows["valid_from"].to_pylist()
         ]
         prices = np.array([self.prices.get(offer, 0.0) for offer in rows["offer_id"].to_pylist()])

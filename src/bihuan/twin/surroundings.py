@@ -193,8 +193,8 @@ def _add_contacts(
     lineage: Mapping[str, object],
 ) -> None:
     noon = datetime(as_of.year, as_of.month, 15, 4, tzinfo=UTC)
-    contacted = np.flatnonzero(rng.random(len(ids)) < 0.12)
-    complaining = np.flatnonzero(rng.random(len(ids)) < 0.05)
+    contacted = np.flatnonzero(rng.random(len(ids)) < 0.06)
+    complaining = np.flatnonzero(rng.random(len(ids)) < 0.04)
     success = rng.random(len(contacted)) < 0.15
     who, complainers = ids.take(pa.array(contacted)), ids.take(pa.array(complaining))
     tables = {

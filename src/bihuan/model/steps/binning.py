@@ -70,14 +70,21 @@ def information_value(positives: Floats, negatives: Floats, *, smooth: float = S
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def chance_information(n_bins: int, positives: float, negatives: float) -> float:
-    """Return the IV that a feature without any information is expected to show.
+def chance_information(n_bins: int, positives: float, negatives: float) -> tuple[float, float]:
+    """Return the IV that a useless feature is expected to show, and its 95 % reach above that.
 
     For a useless feature the IV is about a chi-square of ``n_bins - 1`` degrees times
-    ``1 / positives + 1 / negatives``; with 30 positives and 5 bins that is 0.13, more than the
-    usual rule of thumb calls useful.
+    ``1 / positives + 1 / negatives``: with 30 positives and 5 bins that is 0.13 on average, more
+    than the usual rule of thumb calls useful.
+
+    Returns
+    -------
+    mean, reach
+        Of 100 useless features about 5 show more than ``mean + reach``.
     """
-    return max(n_bins - 1, 0) * (1.0 / max(positives, 1.0) + 1.0 / max(negatives, 1.0))
+    degrees = max(n_bins - 1, 0)
+    unit = 1.0 / max(positives, 1.0) + 1.0 / max(negatives, 1.0)
+    return degrees * unit, 1.645 * float(np.sqrt(2 * degrees)) * unit
 
 
 def quantile_edges(values: Floats, n_bins: int) -> Floats:

@@ -32,7 +32,7 @@ from bihuan.model.steps.binning import (
 from bihuan.model.steps.plan import FeaturePlan, Grouping, NumberRecipe
 
 IV_BINS = 10
-CORRELATION_ROWS = 20_000  # a rank correlation is known to 0.01 from so many; more only costs
+QUICK_ROWS = 20_000  # a correlation is known to 0.01 from so many; more rows only cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,8 @@ class FeatureRules:
         Of two features associated more strongly (Spearman or Cramer's V, 0..1), the one with
         less information goes.
     min_information
-        Least information value, after taking off what chance would show.
+        Least information value after taking off what chance would show on average; never less
+        than the reach of chance (one useless feature in twenty passes). None lets all pass.
     selection
         ``importance`` (share of a quick boosted model's gain), ``l1`` (lasso on weights of
         evidence) or ``none``.
@@ -71,7 +72,7 @@ class FeatureRules:
     leak_auc: float = 0.98
     allow: tuple[str, ...] = ()
     max_correlation: float = 0.95
-    min_information: float = 0.0
+    min_information: float | None = 0.0
     selection: str = "importance"
     min_importance: float = 0.002
     max_features: int = 60
@@ -97,7 +98,9 @@ class _Bench:
     groupings: dict[str, Grouping] = field(default_factory=dict)
     recipes: dict[str, NumberRecipe] = field(default_factory=dict)
     bins: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    freedom: dict[str, int] = field(default_factory=dict)
     information: dict[str, float] = field(default_factory=dict)
+    luck: dict[str, float] = field(default_factory=dict)
     single_auc: dict[str, float] = field(default_factory=dict)
     dropped: dict[str, Text] = field(default_factory=dict)
 
@@ -161,7 +164,7 @@ def merge_categories(bench: _Bench) -> Step:
                 "zh": f"{bench.columns.n} 行有 {n_levels} 个不同取值,是编号而非特征",
             }
             continue
-        bench.groupings[name] = _group(levels, bench.label, bench.rules.merge)
+        bench.groupings[name], bench.freedom[name] = _group(levels, bench.label, bench.rules.merge)
         groups = len(bench.groupings[name].groups)
         if groups < n_levels:
             merged[name] = [n_levels, groups]
@@ -178,7 +181,8 @@ def merge_categories(bench: _Bench) -> Step:
     )
 
 
-def _group(levels: Levels, label: NDArray[np.bool_], rule: MergeRule) -> Grouping:
+def _group(levels: Levels, label: NDArray[np.bool_], rule: MergeRule) -> tuple[Grouping, int]:
+    """Return the groups, and among how many levels their order was picked by response."""
     words: list[str | None] = [*levels.vocabulary, None]
     codes = np.where(levels.codes < 0, len(words) - 1, levels.codes).astype(np.intp)
     positives, negatives = count_by_bin(codes, label, len(words))
@@ -188,7 +192,9 @@ def _group(levels: Levels, label: NDArray[np.bool_], rule: MergeRule) -> Groupin
     default = -1
     if len(rare):
         default = next(i for i, group in enumerate(groups) if int(rare[0]) in group)
-    return Grouping(tuple(tuple(words[i] for i in group) for group in groups), default)
+    freedom = int((total >= rule.min_rows).sum()) + (len(rare) > 0)
+    named = tuple(tuple(words[i] for i in group) for group in groups)
+    return Grouping(named, default), freedom
 
 
 def process_features(bench: _Bench) -> Step:
@@ -251,8 +257,11 @@ def _recipe(values: Floats, kind: FeatureKind, rules: FeatureRules) -> NumberRec
 
 
 def _measure(bench: _Bench, name: str, positives: Floats, negatives: Floats) -> None:
-    chance = chance_information(len(positives), positives.sum(), negatives.sum())
+    # Groups made of many levels in the order of their response carry the luck of all of them.
+    freedom = max(len(positives), bench.freedom.get(name, 0))
+    chance, reach = chance_information(freedom, positives.sum(), negatives.sum())
     bench.information[name] = information_value(positives, negatives) - chance
+    bench.luck[name] = reach
     alone = binned_auc(positives, negatives)
     values = bench.columns.numbers.get(name)
     if values is not None and alone > 0.9:  # bins may blur a sharp edge; ranks do not
@@ -301,7 +310,7 @@ def analyse_correlation(bench: _Bench) -> Step:
 
 def _associations(bench: _Bench, names: list[str]) -> Callable[[int, int], float]:
     """Return a function of two positions in ``names``: Spearman for numbers, else Cramer's V."""
-    step = max(1, bench.columns.n // CORRELATION_ROWS)
+    step = max(1, bench.columns.n // QUICK_ROWS)
     rows = slice(None, None, step)
     ranks: dict[str, Floats] = {}
     for name in names:
@@ -357,15 +366,15 @@ def select_features(bench: _Bench) -> Step:
     """Step 4: keep the features that carry information alone and beside the others."""
     rules = bench.rules
     ranked = sorted(bench.left, key=lambda name: (-bench.information[name], name))
-    weak = [name for name in ranked if bench.information[name] < rules.min_information]
+    least = {name: _least_information(bench, name) for name in ranked}
+    weak = [name for name in ranked if bench.information[name] < least[name]]
     rescued = ranked[:1] if ranked and len(weak) == len(ranked) else []
     for name in weak:
         if name not in rescued:
             bench.dropped[name] = {
                 "en": f"information value {bench.information[name]:.4f} above chance, "
-                f"less than {rules.min_information:g}",
-                "zh": f"扣除偶然后的信息值 {bench.information[name]:.4f},"
-                f"低于 {rules.min_information:g}",
+                f"less than {least[name]:.4f}",
+                "zh": f"扣除偶然后的信息值 {bench.information[name]:.4f},低于 {least[name]:.4f}",
             }
     n_weak = len(weak) - len(rescued)
     useless = _drop_useless(bench) if len(bench.left) > 1 else []
@@ -389,6 +398,11 @@ def select_features(bench: _Bench) -> Step:
             "kept": bench.left,
         },
     )
+
+
+def _least_information(bench: _Bench, name: str) -> float:
+    least = bench.rules.min_information
+    return -np.inf if least is None else max(least, bench.luck[name])
 
 
 def _drop_useless(bench: _Bench) -> list[str]:
@@ -430,8 +444,9 @@ def _gain_shares(bench: _Bench, names: list[str]) -> Floats:
         "seed": int(random_stream(bench.seed, "selection").integers(2**31)),
         "verbosity": -1,
     }
-    matrix = bench.plan(names).tree_matrix(bench.columns)
-    data = lightgbm.Dataset(matrix, bench.label.astype(np.float64), params=settings)
+    rows = np.arange(0, bench.columns.n, max(1, bench.columns.n // QUICK_ROWS))
+    matrix = bench.plan(names).tree_matrix(bench.columns.take(rows))
+    data = lightgbm.Dataset(matrix, bench.label[rows].astype(np.float64), params=settings)
     gain = lightgbm.train(settings, data, 40).feature_importance("gain")
     return np.asarray(gain / max(gain.sum(), 1e-12), dtype=np.float64)
 

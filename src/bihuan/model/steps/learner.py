@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 from bihuan.kernel import DefectError, random_stream
 from bihuan.model.frame import Columns, FeatureKind
 from bihuan.model.steps.binning import Floats, quantile_edges
+from bihuan.model.steps.calibration import expit
 from bihuan.model.steps.plan import FeaturePlan
 
 Flags = NDArray[np.bool_]
 
+RICH_CASES = 3_000
 BATCH_ROWS = 65_536  # the design matrix of one batch stays near 100 MB
 
 
@@ -76,8 +78,11 @@ class BoostedSettings:
     ----------
     trees, rate
         Number of trees and learning rate.
-    leaves, min_rows
-        Most leaves of a tree and least rows of a leaf.
+    leaves
+        Most leaves of a tree; None goes by the evidence: 7, and 15 from 3,000 cases of the rarer
+        answer on.
+    min_rows
+        Least rows of a leaf.
     l2
         Penalty on leaf values.
     feature_share
@@ -86,7 +91,7 @@ class BoostedSettings:
 
     trees: int = 150
     rate: float = 0.05
-    leaves: int = 7
+    leaves: int | None = None
     min_rows: int = 40
     l2: float = 10.0
     feature_share: float = 0.5
@@ -246,8 +251,6 @@ class BlendLearner:
 
 def fit_logistic(sample: Sample, plan: FeaturePlan, settings: LogisticSettings) -> LogisticLearner:
     """Fit a logistic regression with an L2 penalty on standardised columns."""
-    from sklearn.linear_model import LogisticRegression
-
     evidence = int(min(sample.label.sum(), (~sample.label).sum()))
     n_knots = min(settings.knots, evidence // 40)  # a bend wants about 40 events to stand on
     knots = {
@@ -259,12 +262,67 @@ def fit_logistic(sample: Sample, plan: FeaturePlan, settings: LogisticSettings) 
     mean = np.average(matrix, axis=0, weights=sample.weight)
     scale = np.sqrt(np.average((matrix - mean) ** 2, axis=0, weights=sample.weight))
     scale[scale < 1e-12] = 1.0
-    model = LogisticRegression(
-        C=settings.strength, solver="newton-cholesky", tol=1e-6, max_iter=200
-    )
-    model.fit((matrix - mean) / scale, sample.label, sample_weight=sample.weight)
-    intercept = float(model.intercept_[0]) + sample.log_keep
-    return LogisticLearner(plan, knots, mean, scale, model.coef_[0].copy(), intercept)
+    standard = (matrix - mean) / scale
+    weight, intercept = newton_logistic(standard, sample.label, sample.weight, settings.strength)
+    return LogisticLearner(plan, knots, mean, scale, weight, intercept + sample.log_keep)
+
+
+def newton_logistic(
+    matrix: Floats, label: Flags, weight: Floats | None, strength: float
+) -> tuple[Floats, float]:
+    """Minimise the log loss plus ``|coefficients|^2 / (2 * strength)`` by Newton's method.
+
+    The minimum is unique. The gradient is exact; the curvature is computed in single precision
+    and kept while it still serves, because it decides the path and not the goal.
+
+    Parameters
+    ----------
+    matrix
+        Standardised columns, shape ``(n, d)``.
+    label
+        Shape ``(n,)``.
+    weight
+        Shape ``(n,)``, or None.
+    strength
+        Inverse penalty, > 0; the intercept bears none.
+
+    Returns
+    -------
+    coefficients, intercept
+        Shape ``(d,)`` and a number.
+    """
+    columns = np.column_stack([matrix, np.ones(len(label))])
+    single = columns.astype(np.float32)
+    w = np.ones(len(label)) if weight is None else weight
+    y = label.astype(np.float64)
+    ridge = np.append(np.full(matrix.shape[1], 1 / strength), 1e-9)
+    rate = float(np.average(y, weights=w))
+    beta = np.append(np.zeros(matrix.shape[1]), np.log(rate / (1 - rate)))
+    logit = np.full(len(label), beta[-1])
+    inverse: NDArray[Any] = np.empty((0, 0))
+    loss, size = np.inf, np.inf
+    for _ in range(100):
+        p = expit(logit)
+        gradient = columns.T @ (w * (p - y)) + ridge * beta
+        last, size = size, float(np.abs(gradient).max())
+        if size < 1e-9 * len(label):
+            break
+        if not inverse.size or size > 0.1 * last:
+            root = np.sqrt(w * p * (1 - p)).astype(np.float32)[:, None] * single
+            inverse = np.linalg.inv((root.T @ root).astype(np.float64) + np.diag(ridge))
+        step: Floats = np.asarray(inverse @ gradient, dtype=np.float64)
+        for _ in range(30):  # halve the step until the loss falls
+            new_logit = logit - columns @ step
+            new_loss = _loss(new_logit, y, w) + float(ridge @ (beta - step) ** 2) / 2
+            if new_loss <= loss * (1 + 1e-13):  # at the goal only rounding is left
+                break
+            step = step / 2
+        beta, logit, loss = beta - step, new_logit, new_loss
+    return beta[:-1], float(beta[-1])
+
+
+def _loss(logit: Floats, y: Floats, w: Floats) -> float:
+    return float(w @ (np.logaddexp(0.0, logit) - y * logit))
 
 
 def fit_boosted(
@@ -273,10 +331,11 @@ def fit_boosted(
     """Fit boosted trees; the same rows, settings and seed give the same trees."""
     import lightgbm
 
+    cases = int(min(sample.label.sum(), (~sample.label).sum()))
     options = {
         "objective": "binary",
         "learning_rate": settings.rate,
-        "num_leaves": settings.leaves,
+        "num_leaves": settings.leaves or (15 if cases >= RICH_CASES else 7),
         "min_data_in_leaf": settings.min_rows,
         "lambda_l2": settings.l2,
         "feature_fraction": settings.feature_share,

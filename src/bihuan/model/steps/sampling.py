@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bihuan.kernel import random_stream
+from bihuan.kernel import UserError, random_stream
 from bihuan.model.card import Step, Text
 
 Flags: TypeAlias = NDArray[np.bool_]
@@ -19,6 +19,30 @@ Periods: TypeAlias = NDArray[np.int32]
 MIN_CASES = 30  # fewer cases of an answer than this leave an AUC an interval of about +-0.1
 MIN_TEST_CASES = 20
 MIN_FOLD_CASES = 15
+
+
+class TooFewPositivesError(UserError):
+    """There are too few rows of one answer to learn from.
+
+    Parameters
+    ----------
+    cases
+        Rows of the rarer answer.
+    needed
+        How many are needed.
+    is_positive
+        Whether the rarer answer is yes.
+    """
+
+    def __init__(self, cases: int, *, needed: int = MIN_CASES, is_positive: bool = True) -> None:
+        self.cases, self.needed = cases, needed
+        en, zh = ("positive", "正例") if is_positive else ("negative", "负例")
+        super().__init__(
+            f"There are only {cases} {en} rows; at least {needed} are needed to learn a model.",
+            remedy="Take more months together, widen the label, or use an experience scorecard.",
+            zh=f"{zh}只有 {cases} 行,建模至少需要 {needed} 行。"
+            "请合并更多月份、放宽标签定义,或改用经验评分卡。",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +104,14 @@ class Drawn:
     weight: Floats | None
     log_keep: float
     step: Step
+
+
+def require_cases(label: Flags) -> None:
+    """Raise :class:`TooFewPositivesError` if there is too little to learn from."""
+    n_pos = int(label.sum())
+    n_neg = len(label) - n_pos
+    if min(n_pos, n_neg) < MIN_CASES:
+        raise TooFewPositivesError(min(n_pos, n_neg), is_positive=n_pos <= n_neg)
 
 
 def draw_sample(label: Flags, period: Periods | None, rules: SamplingRules, seed: int) -> Drawn:
@@ -198,7 +230,7 @@ def _last_periods(label: Flags, period: Periods, n_periods: int) -> Flags | None
         return None
     months = np.unique(period)
     for first in months[-n_periods:0:-1]:  # further back until there are cases to judge by
-        is_test = np.greater_equal(period, first)
+        is_test: Flags = np.greater_equal(period, first)
         if not has_cases(label[~is_test], MIN_CASES):
             return None
         if has_cases(label[is_test], MIN_TEST_CASES):

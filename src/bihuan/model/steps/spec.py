@@ -98,28 +98,42 @@ class ModelSpec:
         return asdict(self)
 
     @classmethod
-    def load(cls, path: Path) -> ModelSpec:
-        """Read an order form from a YAML file; nested rules are nested fields.
+    def parse(cls, raw: Any, where: str) -> ModelSpec:
+        """Read an order form from plain values; nested rules are nested fields.
+
+        Parameters
+        ----------
+        raw
+            A mapping of the fields of this class.
+        where
+            File (and field) that it comes from, for messages.
 
         Raises
         ------
         ModelSpecError
-            If a field is unknown or has a wrong type or value; names file and field.
+            If a field is unknown, missing, or has a wrong type or value; names file and field.
         """
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ModelSpecError(
-                f"{path.name} is not YAML: {error}.", remedy="Mend the line named."
-            ) from error
         try:
             return _read(cls, raw, "")
         except ModelSpecError as error:
             raise ModelSpecError(
-                f"{path.name}: {error.message}",
+                f"{where}: {error.message}",
                 remedy=error.remedy,
-                zh=f"{path.name}:{error.zh}" if error.zh else "",
+                zh=f"{where}:{error.zh}" if error.zh else "",
             ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> ModelSpec:
+        """Read an order form from a YAML file; see :meth:`parse`."""
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ModelSpecError(
+                f"{path.name} cannot be read: {error}.",
+                remedy="Save it as YAML in UTF-8.",
+                zh=f"{path.name} 无法读取:{error}。请保存为 UTF-8 编码的 YAML 文件。",
+            ) from error
+        return cls.parse(raw, path.name)
 
 
 def _read(kind: type[T], raw: Any, where: str) -> T:
@@ -155,9 +169,10 @@ def _plain(value: Any, hint: Any, path: str) -> Any:
         return None
     if hint is str and isinstance(value, str):
         return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (hint is int or shape == "int | None") and is_number and isinstance(value, int):
         return value
-    if (hint is float or "float" in shape) and isinstance(value, (int, float)):
+    if (hint is float or "float" in shape) and is_number:
         return float(value)
     if shape.startswith("tuple") and isinstance(value, list):
         return tuple(value)

@@ -49,6 +49,7 @@ class DecodedRows:
     period: NDArray[np.int32] | None
 
     def take(self, rows: Rows) -> DecodedRows:
+        """Return the rows at the positions ``rows``, in that order."""
         period = None if self.period is None else self.period[rows]
         return DecodedRows(self.columns.take(rows), self.label[rows], period)
 
@@ -227,6 +228,7 @@ def fit_chosen(data: DecodedRows, choice: Choice, spec: ModelSpec, seed: int) ->
 
 
 def fold_auc(label: Flags, score: Floats) -> float:
+    """Return the AUC of a fold, which by construction has both answers."""
     area = auc(label, score)
     if isinstance(area, NotEstimable):
         raise DefectError(f"A fold has one answer only: {area.reason['en']}")

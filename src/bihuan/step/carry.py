@@ -1,0 +1,108 @@
+"""decision → delivery → feedback: freeze the plan, send it, and take in what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from bihuan.delivery import (
+    MARKET_ZONE,
+    Channel,
+    Deployment,
+    Dispatch,
+    FinalGate,
+    GatePolicy,
+    deploy,
+    dispatch,
+    load_opt_outs,
+)
+from bihuan.feedback import (
+    OutcomeReport,
+    Reconciliation,
+    fold_outcomes,
+    ingest_outcomes,
+    publish_contacts,
+    read_outcomes,
+    reconcile,
+)
+from bihuan.step.rooms import Rooms
+from bihuan.strategy import Campaign
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What became of a deployment so far.
+
+    Parameters
+    ----------
+    deployment
+        The frozen assignments.
+    dispatch
+        The round of sending.
+    states
+        Present state of every assignment.
+    reconciliation
+        Their sum, which is the plan.
+    """
+
+    deployment: Deployment
+    dispatch: Dispatch
+    states: pa.Table
+    reconciliation: Reconciliation
+
+
+def deploy_decisions(rooms: Rooms, campaign: Campaign, decisions: pa.Table) -> Deployment:
+    """Freeze what is to be sent; the same decisions twice are one deployment."""
+    scripts = {(item.offer_id, kind): item.scripts[kind] for item, kind in campaign.candidates()}
+    return deploy(
+        decisions,
+        campaign_id=campaign.campaign_id,
+        lake=rooms.lake,
+        clock=rooms.clock,
+        valid_days=(campaign.goal.ends_on - campaign.goal.starts_on).days + 1,
+        scripts=scripts,
+        engine=rooms.engine,
+        progress=rooms.progress,
+    )
+
+
+def carry_out(
+    rooms: Rooms, deployment: Deployment, channel: Channel, *, policy: GatePolicy | None = None
+) -> Carried:
+    """Send what may be sent now and record every outcome; sending twice sends nobody twice."""
+    assignments = deployment.assignments(rooms.lake.view()).read()
+    sent = dispatch(
+        assignments,
+        channel,
+        gate=FinalGate(policy or GatePolicy(), load_opt_outs(rooms.lake.view()), rooms.engine),
+        states=_states(rooms, deployment),
+        record=lambda rows: _record(rooms, deployment, rows),
+        clock=rooms.clock,
+        engine=rooms.engine,
+    )
+    states = _states(rooms, deployment)
+    publish_contacts(rooms.lake, deployment, clock=rooms.clock, engine=rooms.engine)
+    return Carried(deployment, sent, states, reconcile(states, planned=deployment.planned))
+
+
+def _record(rooms: Rooms, deployment: Deployment, rows: pa.Table) -> OutcomeReport:
+    return ingest_outcomes(
+        rooms.lake,
+        rows,
+        deployment=deployment,
+        quarantine_folder=rooms.quarantine,
+        clock=rooms.clock,
+        engine=rooms.engine,
+    )
+
+
+def _states(rooms: Rooms, deployment: Deployment) -> pa.Table:
+    view = rooms.lake.view()
+    return fold_outcomes(
+        deployment.assignments(view),
+        read_outcomes(view, deployment.deployment_id),
+        today=rooms.clock.now().astimezone(ZoneInfo(MARKET_ZONE)).date(),
+        engine=rooms.engine,
+    )

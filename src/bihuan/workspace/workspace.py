@@ -1,0 +1,500 @@
+"""A workspace: a folder with a lake and definitions, and one method per stage of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from bihuan.audience import (
+    AudienceSnapshot,
+    MemberCount,
+    RuleReport,
+    SuppressionReport,
+    apply_rules,
+    apply_suppression,
+    count_members,
+    load_rules,
+    parse,
+    standard_suppression,
+    take_snapshot,
+)
+from bihuan.data import (
+    DuckDBEngine,
+    Engine,
+    IngestReport,
+    Lake,
+    LakeView,
+    ProblemBook,
+    QualityProfile,
+    Quarantine,
+    SqlTable,
+    TableContract,
+    ingest,
+    load_contracts,
+    load_mapping,
+    profile_quality,
+    replay,
+)
+from bihuan.decision import Plan
+from bihuan.delivery import (
+    Channel,
+    Deployment,
+    FileChannel,
+    GatePolicy,
+    ListLayout,
+    list_deployments,
+)
+from bihuan.evaluation import Text
+from bihuan.evaluation.report import Section, build_report, write_html, write_pdf
+from bihuan.feedback import OutcomeReport, ingest_outcomes
+from bihuan.kernel import Clock, Progress, SilentProgress, SystemClock, UserError
+from bihuan.model import BuiltModel, Metrics, ModelCard, ModelRegistry
+from bihuan.offer import Catalogue
+from bihuan.step import (
+    Carried,
+    DecisionRecord,
+    Judgement,
+    Rooms,
+    Target,
+    campaign_report,
+    carry_out,
+    choose_audience,
+    decide_campaign,
+    deploy_decisions,
+    judge_campaign,
+    load_score_order,
+    read_decisions,
+    refresh_tags,
+    score_customers,
+)
+from bihuan.strategy import Campaign, load_campaign
+from bihuan.tag import LIBRARY_FOLDER, DeriveReport, TagDictionary, TagTable, read_tags
+from bihuan.workspace.layout import Layout, load_settings, make_folders
+
+Day: TypeAlias = date | str
+"""A date, or its text in the form 2026-10-31."""
+
+
+class Workspace:
+    """One operator's data, definitions and results.
+
+    Parameters
+    ----------
+    root
+        The workspace's folder; see :func:`open_workspace`.
+    clock, progress, engine
+        Time, where long work reports, where queries run.
+    """
+
+    def __init__(self, root: Path, *, clock: Clock, progress: Progress, engine: Engine) -> None:
+        self.layout = Layout(root)
+        self.settings = load_settings(root)
+        self.clock = clock
+        self.progress = progress
+        self.engine = engine
+        self.lake = Lake(self.layout.lake)
+
+    # what is defined
+
+    @cached_property
+    def contracts(self) -> Mapping[str, TableContract]:
+        """Table contracts: the built-in ones and those of ``contracts/``."""
+        return load_contracts([self.layout.definitions("contracts")])
+
+    @cached_property
+    def dictionary(self) -> TagDictionary:
+        """The tag dictionary of ``tags/``; the sample library where that folder has none."""
+        folder = self.layout.definitions("tags")
+        if not any(folder.glob("*.yaml")):
+            folder = LIBRARY_FOLDER
+        return TagDictionary.load(folder, contracts=self.contracts)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The offers of ``offers/``."""
+        return Catalogue.load(*sorted(self.layout.definitions("offers").glob("*.yaml")))
+
+    def campaign(self, campaign_id: str) -> Campaign:
+        """Return the campaign of ``campaigns/<campaign_id>.yaml``."""
+        path = self.layout.find_definition("campaigns", campaign_id)
+        return load_campaign(path, self.catalogue)
+
+    def list_campaigns(self) -> list[str]:
+        """Return the names of the campaign files, sorted."""
+        return sorted(path.stem for path in self.layout.definitions("campaigns").glob("*.yaml"))
+
+    def install(self, pack: Path) -> list[str]:
+        """Copy a pack's definitions into the workspace; what is there already stays."""
+        copied = self.layout.install(pack)
+        for name in ("contracts", "dictionary", "catalogue"):
+            self.__dict__.pop(name, None)
+        return copied
+
+    # data
+
+    def ingest(
+        self, source: Path | str, mapping: str, as_of: Day, *, append: bool = False
+    ) -> IngestReport:
+        """Take a file, a sheet or a database table into the lake.
+
+        Parameters
+        ----------
+        source
+            Path of a CSV, Parquet, Excel or SPSS file, or ``URL#table`` of a database.
+        mapping
+            Name of a file in ``mappings/``.
+        as_of
+            Snapshot date.
+        append
+            Add to the snapshot of that date instead of replacing it.
+
+        Returns
+        -------
+        IngestReport
+            Rows read, stored and quarantined per table.
+        """
+        return ingest(
+            self.lake,
+            load_mapping(self.layout.find_definition("mappings", mapping)),
+            _place(source),
+            _day(as_of),
+            contracts=self.contracts,
+            clock=self.clock,
+            progress=self.progress,
+            engine=self.engine,
+            quarantine=self.quarantine,
+            append=append,
+        )
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """Rows that were refused, by batch."""
+        return Quarantine(self.layout.quarantine)
+
+    def replay(self, batch_id: str, mapping: str) -> IngestReport:
+        """Take a quarantine batch in again after its mapping was mended."""
+        return replay(
+            self.lake,
+            self.quarantine,
+            batch_id,
+            load_mapping(self.layout.find_definition("mappings", mapping)),
+            contracts=self.contracts,
+            clock=self.clock,
+            progress=self.progress,
+        )
+
+    def quality(self, table: str, as_of: Day) -> QualityProfile:
+        """Profile a table: completeness, range, granularity, freshness."""
+        if table not in self.contracts:
+            raise UserError(
+                f"There is no table '{table}'.",
+                remedy=f"Choose from: {', '.join(sorted(self.contracts))}.",
+                zh=f"没有名为 {table} 的表，可选：{'、'.join(sorted(self.contracts))}。",
+            )
+        return profile_quality(
+            self.view, table, _day(as_of), self.contracts[table], self.engine,
+            today=self.clock.now().date(),
+        )  # fmt: skip
+
+    @cached_property
+    def problems(self) -> ProblemBook:
+        """Data problems, followed until they are solved."""
+        return ProblemBook(self.layout.root / "problems", self.clock)
+
+    @property
+    def view(self) -> LakeView:
+        """What the lake holds now."""
+        return self.lake.view()
+
+    # tags and audiences
+
+    def refresh_tags(self, as_of: Day, *, subject: str = "customer") -> DeriveReport:
+        """Derive the live tags of a subject; what has not changed is left as it is."""
+        return refresh_tags(self.rooms, _day(as_of), subject=subject)
+
+    def tags(self, as_of: Day, *, subject: str = "customer") -> TagTable:
+        """Return the tag values of a date, ready to be read."""
+        return read_tags(self.view, self.dictionary, subject, _day(as_of))
+
+    def count(self, audience: str, as_of: Day, *, subject: str = "customer") -> MemberCount:
+        """Count who satisfies a rule, e.g. ``arpu >= 80 and not has_contract``."""
+        return count_members(parse(audience), self.tags(as_of, subject=subject), engine=self.engine)
+
+    def take_snapshot(
+        self, audience: str, as_of: Day, *, subject: str = "customer"
+    ) -> AudienceSnapshot:
+        """Freeze who satisfies a rule; the same rule over the same data is the same snapshot."""
+        tags = self.tags(as_of, subject=subject)
+        return take_snapshot(
+            parse(audience), tags, lake=self.lake, engine=self.engine, clock=self.clock
+        )
+
+    def members(self, audience: str, as_of: Day, columns: Sequence[str] = ()) -> pa.Table:
+        """Return the target list of a rule, with chosen tags alongside."""
+        snapshot = self.take_snapshot(audience, as_of)
+        return snapshot.members(columns, tags=self.tags(as_of), engine=self.engine)
+
+    def suppress(
+        self,
+        audience: str,
+        as_of: Day,
+        *,
+        minimum_failed_contacts: int = 1,
+        keep: Sequence[str] = (),
+    ) -> SuppressionReport:
+        """Take out of an audience whom the standard exclusions name, and say why for each."""
+        standard = standard_suppression(minimum_failed_contacts=minimum_failed_contacts, keep=keep)
+        return apply_suppression(parse(audience), standard, self.tags(as_of), engine=self.engine)
+
+    def apply_rules(self, name: str, as_of: Day) -> RuleReport:
+        """Apply the experience rules of ``rules/<name>.yaml``: who meets which, and who wins."""
+        rules = load_rules(self.layout.find_definition("rules", name))
+        return apply_rules(rules, self.tags(as_of), engine=self.engine)
+
+    # models
+
+    def learn(self, model: str, as_of: Day) -> tuple[BuiltModel, Metrics]:
+        """Learn the model of ``models/<model>.yaml``, register it, and score the customers."""
+        order = load_score_order(self.layout.find_definition("models", model))
+        return score_customers(self.rooms, order, _day(as_of))
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """Every version of every model, with its card."""
+        return ModelRegistry(self.layout.registry)
+
+    # campaigns
+
+    def target(self, campaign_id: str, as_of: Day) -> Target:
+        """Freeze a campaign's audience and take out the excluded."""
+        return choose_audience(self.rooms, self.campaign(campaign_id), _day(as_of))
+
+    def decide(
+        self, campaign_id: str, as_of: Day, *, confirmed: frozenset[str] = frozenset()
+    ) -> Plan:
+        """Decide a campaign and log the decisions; nothing is sent."""
+        target = self.target(campaign_id, as_of)
+        return decide_campaign(self.rooms, self.campaign(campaign_id), target, confirmed=confirmed)
+
+    def decisions(self, campaign_id: str, as_of: Day) -> DecisionRecord:
+        """Return what was decided, from the log."""
+        return read_decisions(self.rooms, campaign_id, _day(as_of))
+
+    def deploy(self, campaign_id: str, as_of: Day) -> Deployment:
+        """Freeze the logged decisions into assignments; the same decisions twice are one."""
+        record = self.decisions(campaign_id, as_of)
+        return deploy_decisions(self.rooms, self.campaign(campaign_id), record.decisions)
+
+    def deployment(self, campaign_id: str) -> Deployment:
+        """Return the newest deployment of a campaign."""
+        found = list_deployments(self.view, campaign_id)
+        if not found:
+            raise UserError(
+                f"Campaign '{campaign_id}' has not been deployed.",
+                remedy=f"Run  bihuan deploy {campaign_id}  first.",
+                zh=f"方案 {campaign_id} 尚未部署，请先运行 bihuan deploy。",
+            )
+        return max(found, key=lambda deployment: deployment.generation)
+
+    def send(
+        self, campaign_id: str, channel: Channel, *, policy: GatePolicy | None = None
+    ) -> Carried:
+        """Send the newest deployment through a channel; sending twice sends nobody twice."""
+        return carry_out(self.rooms, self.deployment(campaign_id), channel, policy=policy)
+
+    def write_lists(
+        self, campaign_id: str, *, columns: Sequence[str] = (), with_xlsx: bool = False
+    ) -> Carried:
+        """Write one target list per channel and org unit under ``lists/``."""
+        campaign, language = self.campaign(campaign_id), self.settings.language
+        details = None
+        if columns:
+            as_of = max(self.view.dates("decision"))
+            details = self.tags(as_of).read(self.engine, columns)
+        layout = ListLayout(
+            details=details,
+            titles={name: self.dictionary.get(name).title for name in columns},
+            scripts={name: words[language] for name, words in campaign.scripts.items()},
+            language=language,
+        )
+        channel = FileChannel(
+            self.layout.lists, clock=self.clock, layout=layout, with_xlsx=with_xlsx,
+            engine=self.engine, progress=self.progress,
+        )  # fmt: skip
+        return self.send(campaign_id, channel, policy=GatePolicy.for_lists())
+
+    def record_outcomes(self, campaign_id: str, outcomes: Path | pa.Table) -> OutcomeReport:
+        """Take in what happened to the newest deployment; the same file twice changes nothing."""
+        return ingest_outcomes(
+            self.lake,
+            outcomes,
+            deployment=self.deployment(campaign_id),
+            quarantine_folder=self.layout.quarantine,
+            clock=self.clock,
+            engine=self.engine,
+        )
+
+    def evaluate(self, campaign_id: str, as_of: Day, responses_as_of: Day) -> Judgement:
+        """Judge a campaign: funnel, effect against control, return.
+
+        Parameters
+        ----------
+        campaign_id
+            The campaign.
+        as_of
+            Date of the data on which it was decided.
+        responses_as_of
+            Date of the data that shows what customers did afterwards.
+        """
+        record = self.decisions(campaign_id, as_of)
+        return judge_campaign(
+            self.rooms,
+            self.campaign(campaign_id),
+            self.deployment(campaign_id),
+            record.decisions,
+            _day(responses_as_of),
+        )
+
+    def report(  # noqa: PLR0913 - each chapter has its own source
+        self,
+        campaign_id: str,
+        as_of: Day,
+        responses_as_of: Day,
+        *,
+        learnt: tuple[ModelCard, Metrics] | None = None,
+        true_effect: float | None = None,
+        notes: Sequence[Text] = (),
+        extra: Sequence[Section] = (),
+    ) -> list[Path]:
+        """Write the campaign's report as HTML and PDF under ``reports/``.
+
+        Parameters
+        ----------
+        campaign_id, as_of, responses_as_of
+            See :meth:`evaluate`.
+        learnt
+            Card of the model behind the campaign, and its figures on customers not seen.
+        true_effect
+            Mean true effect, where a twin knows it.
+        notes, extra
+            On the data, and further chapters.
+
+        Returns
+        -------
+        list[Path]
+            The HTML page, then the Chinese and the English PDF.
+        """
+        summary = campaign_report(
+            self.rooms,
+            self.campaign(campaign_id),
+            target=self.target(campaign_id, as_of),
+            record=self.decisions(campaign_id, as_of),
+            judgement=self.evaluate(campaign_id, as_of, responses_as_of),
+            learnt=learnt,
+            true_effect=true_effect,
+            notes=notes,
+            extra=extra,
+        )
+        report = build_report(summary)
+        html = self.layout.reports / f"{campaign_id}.html"
+        write_html(report, html)
+        paths = [html]
+        for language in ("zh", "en"):
+            path = self.layout.reports / f"{campaign_id}.{language}.pdf"
+            write_pdf(report, path, language=language)
+            paths.append(path)
+        return paths
+
+    @property
+    def rooms(self) -> Rooms:
+        """The rooms as the steps of the loop take them."""
+        return Rooms(
+            lake=self.lake,
+            contracts=self.contracts,
+            dictionary=self.dictionary,
+            catalogue=self.catalogue,
+            engine=self.engine,
+            quarantine=self.layout.quarantine,
+            models=self.layout.registry,
+            clock=self.clock,
+            progress=self.progress,
+            seed=self.settings.seed,
+            currency=self.settings.currency,
+        )
+
+
+def open_workspace(
+    path: Path | str,
+    *,
+    create: bool = True,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> Workspace:
+    """Open a workspace, or lay out a new one in an empty or new folder.
+
+    Parameters
+    ----------
+    path
+        The workspace's folder.
+    create
+        Whether a folder that does not exist or is empty becomes a workspace.
+    clock, progress, engine
+        The machine's clock, silence and DuckDB unless given.
+
+    Returns
+    -------
+    Workspace
+
+    Raises
+    ------
+    UserError
+        If the folder holds something else, or there is none and ``create`` is false.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> ws = open_workspace(Path(tempfile.mkdtemp()) / "demo")
+    >>> ws.view.tables
+    ()
+    """
+    layout = make_folders(Path(path), create=create)
+    return Workspace(
+        layout.root,
+        clock=clock or SystemClock(),
+        progress=progress or SilentProgress(),
+        engine=engine or DuckDBEngine(),
+    )
+
+
+def _place(source: Path | str) -> Path | SqlTable:
+    """Read ``URL#table`` or ``URL#schema.table`` as a database table, anything else as a file."""
+    if isinstance(source, Path) or "://" not in source:
+        return Path(source)
+    url, _, table = source.rpartition("#")
+    if not url:
+        raise UserError(
+            "The address of the database does not say which table.",
+            remedy="Write  URL#table, for example sqlite:///crm.db#customers.",
+            zh="数据库地址没有指明表名，请写成 URL#表名，例如 sqlite:///crm.db#customers。",
+        )
+    schema, _, name = table.rpartition(".")
+    return SqlTable(url, name, schema or None)
+
+
+def _day(day: Day) -> date:
+    if isinstance(day, date):
+        return day
+    try:
+        return date.fromisoformat(day)
+    except ValueError as error:
+        raise UserError(
+            f"'{day}' is not a date.",
+            remedy="Write it as 2026-10-31.",
+            zh=f"“{day}”不是日期，请写成 2026-10-31 的形式。",
+        ) from error
