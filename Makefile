@@ -31,7 +31,7 @@ types: $(V)/.dev
 	$(V)/bin/mypy
 
 contracts: $(V)/.dev
-	$(V)/bin/lint-imports
+	$(V)/bin/lint-imports --no-cache
 
 docs-check: $(V)/.dev
 	$(V)/bin/python tools/docs_check.py

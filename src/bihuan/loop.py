@@ -25,6 +25,7 @@ from bihuan.step import (
     decide_campaign,
     deploy_decisions,
     judge_campaign,
+    read_decisions,
     refresh_tags,
     score_customers,
 )
@@ -95,5 +96,6 @@ def turn(
     deployment = deploy_decisions(rooms, campaign, plan.decisions)  # decision → delivery
     carried = carry_out(rooms, deployment, channel)  # delivery → feedback
     judged_at = wait(carried)  # life goes on, and becomes data
-    judgement = judge_campaign(rooms, campaign, carried.deployment, plan.decisions, judged_at)
+    record = read_decisions(rooms, campaign.campaign_id, as_of)
+    judgement = judge_campaign(rooms, campaign, deployment, record, judged_at)  # → evaluation
     return Turn(model, metrics, target, plan, carried, judgement)  # and the next may begin

@@ -10,12 +10,14 @@ from bihuan.audience import (
     Flag,
     Suppression,
     apply_suppression,
+    bind,
     count_members,
     parse,
     standard_suppression,
     to_text,
 )
 from bihuan.audience.suppression import SuppressionError
+from bihuan.tag import LIBRARY_FOLDER, TagDictionary
 
 ALL = (
     "opted_out",
@@ -90,6 +92,11 @@ class TestStandardSuppression:
     def test_an_unknown_name_is_refused_with_the_nearest(self):
         with pytest.raises(SuppressionError, match="red_list"):
             standard_suppression(keep=["redlist"])
+
+    def test_every_exclusion_binds_to_the_tag_library(self):
+        fields = TagDictionary.load(LIBRARY_FOLDER).schema("customer")
+        for exclusion in standard_suppression().exclusions:
+            assert bind(exclusion.who, fields) == exclusion.who
 
     def test_names_are_unique(self):
         one = Exclusion("x", {"zh": "x", "en": "x"}, Flag("on_red_list"))

@@ -255,7 +255,11 @@ class TestReasons:
         assert report["owning"].rows_stored == 5
 
     def test_ragged_rows_unclosed_quotes_and_bad_bytes(self, room: Room) -> None:
-        content = b'id,label\nm1,x\nm2\n\nm3,\xff\nm4,y,z\nm5,"open\nm6,n\x00\nm7,ok\n   \n\x1a'
+        names = "名字".encode()
+        content = (
+            b"id,label\nm1," + names * 3 + b"\nm2\n\nm3,\xff\nm4,y,z\n"
+            b'm5,"open\nm6,n\x00\nm7,ok\n   \n\x1a'
+        )
         report = room.ingest(content, "tables: {meter: {columns: {meter_id: id, label: label}}}")
         assert [(line, reason) for line, _, reason in reasons(room, report)] == [
             (3, "RAGGED_ROW"),
@@ -297,7 +301,7 @@ class TestReasons:
     def test_line_numbers_hold_over_many_blocks(
         self, room: Room, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("bihuan.data.encoding.CHUNK_BYTES", 1000)
+        monkeypatch.setattr("bihuan.data.encoding.CHUNK_BYTES", 10_000)
         bad = {2, 499, 500, 501, 1999, 2001}
         lines = [f"m{n},{'x' if n + 2 in bad else n},{'名' * (n % 7)}" for n in range(2000)]
         mapping = "tables: {meter: {columns: {meter_id: id, level: level, label: label}}}"
@@ -378,7 +382,9 @@ class TestTypedSources:
                 "level": pa.array([1, 2, 3], pa.int32()),
                 "fee": pa.array([Decimal("1.5"), None, Decimal("2.25")]),
                 "is_on": pa.array([True, False, None]),
-                "since": pa.array([datetime(2026, 1, 2), None, datetime(2026, 1, 3, 23)]),
+                "since": pa.array([date(2026, 1, 2), None, date(2026, 1, 3)]).cast(
+                    pa.timestamp("s")
+                ),
                 "seen_at": pa.array([date(2026, 1, 2), None, date(2026, 1, 3)]),
             }
         )
@@ -595,11 +601,10 @@ class TestRepeating:
 
         def touch(self: loading.TableLoad, *args: Any) -> None:
             add(self, *args)
-            with path.open("ab") as file:
-                file.write(b"more,1\n")
+            path.touch()
 
-        path = room.file("grow.csv", "id,level\n" + "".join(f"m{n},1\n" for n in range(9000)))
-        monkeypatch.setattr("bihuan.data.encoding.CHUNK_BYTES", 1000)
+        path = room.file("grow.csv", "id,level\n" + "".join(f"m{n},1\n" for n in range(900)))
+        monkeypatch.setattr("bihuan.data.encoding.CHUNK_BYTES", 3000)
         monkeypatch.setattr(loading.TableLoad, "add", touch)
         with pytest.raises(UnreadableSourceError, match="changed while it was read"):
             room.ingest(path, self.MAPPING)

@@ -76,8 +76,9 @@ class TestFill:
 class TestMakePlan:
     def test_closes_the_gap_that_rounding_leaves(self):
         rng = np.random.default_rng(5)
+        value = rng.random((300, 8))
         limits = [Limit(f"l{i}", "budget", 1 + rng.random(8), 21.3) for i in range(3)]
-        options = build_options(rng.random((300, 8)), limits)
+        options = build_options(value, limits)
         pricing = find_prices(options)
         rounded = plan_value(options, round_core(options, pricing))
         plan = make_plan(options, pricing, tolerance=1e-3, report=lambda: None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,17 @@ def build_world(folder: Path) -> World:
     return World(folder, lake, clock, engine, made)
 
 
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world that no test touches, to be copied."""
+    return build_world(tmp_path_factory.mktemp("pristine"))
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return build_world(tmp_path)
+def world(pristine: World, tmp_path: Path) -> World:
+    shutil.copytree(pristine.lake.root, tmp_path / "lake")
+    lake, clock = Lake(tmp_path / "lake"), FixedClock(NOON)
+    return replace(pristine, folder=tmp_path, lake=lake, clock=clock)
 
 
 @pytest.fixture

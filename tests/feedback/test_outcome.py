@@ -29,10 +29,11 @@ from bihuan.kernel import DefectError
 HEADER = "outcome_id,assignment_id,customer_id,stage,occurred_at,amount,reason\n"
 
 
-def line(world, at: int, outcome_id: str, stage: str = "delivered", **cells: str) -> str:
+def line(world, at: int, key: str, stage: str = "delivered", **cells: str) -> str:
+    """Return the CSV line of an outcome with the id ``key``; ``cells`` replace values."""
     row = world.assignments.slice(at, 1).to_pylist()[0]
     values = {
-        "outcome_id": outcome_id,
+        "outcome_id": key,
         "assignment_id": row["assignment_id"],
         "customer_id": row["customer_id"],
         "stage": stage,

@@ -9,12 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pytest
+from threadpoolctl import threadpool_limits
 
 import bihuan.model
-from bihuan.model import LabelledFrame
+from bihuan.model import BuiltModel, LabelledFrame, ModelSpec, build_model
+from bihuan.model.steps.learner import BoostedSettings
 
 PACK = Path(bihuan.model.__file__).parents[1] / "pack"
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Matrix products on one thread: the suite shares its cores with other workers."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +117,19 @@ def make_truth() -> type[Truth]:
 @pytest.fixture(scope="session")
 def truth() -> Truth:
     return Truth(6_000, 1)
+
+
+@pytest.fixture(scope="session")
+def churn_model(telco) -> BuiltModel:
+    """A blend on the telecom's customers, with titles, as the registry and the scorer meet it."""
+    spec = ModelSpec(
+        name="churn",
+        title={"zh": "离网预警", "en": "Churn"},
+        label={"zh": "当月离网", "en": "Left within the month"},
+        owner="retention team",
+        learner="blend",
+        boosted=BoostedSettings(trees=40),
+        titles={"Contract": {"zh": "合约", "en": "Contract"}},
+        code_titles={"Contract": {"Month-to-month": {"zh": "按月", "en": "monthly"}}},
+    )
+    return build_model(telco, spec, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -308,10 +309,20 @@ class Operator:
         return self
 
 
+@pytest.fixture(scope="session")
+def published(contracts, tmp_path_factory) -> tuple[Operator, Path]:
+    """An operator of all tables and the lake that holds them, made once."""
+    root = tmp_path_factory.mktemp("operator") / "lake"
+    clock = FixedClock(datetime(2026, 11, 1, tzinfo=UTC))
+    return Operator(contracts, seed=7).publish(Lake(root), clock), root
+
+
 @pytest.fixture
-def operator(contracts, lake, clock) -> Operator:
-    """All tables of a small operator, published in ``lake``."""
-    return Operator(contracts, seed=7).publish(lake, clock)
+def operator(published, lake) -> Operator:
+    """All tables of a small operator, in ``lake``."""
+    made, root = published
+    shutil.copytree(root, lake.root, dirs_exist_ok=True)
+    return made
 
 
 @pytest.fixture

@@ -30,60 +30,66 @@ _DAY_LENGTH = len(_CALENDAR[0])
 _LARGEST = sys.float_info.max
 _COMPACT = (("%Y%m%d", 8), ("%Y%m%d%H%M%S", 14))
 _WRITTEN = ("%Y年%m月%d日", "%Y.%m.%d")
+_DATE_WORDS = ("infinity", "-infinity", "epoch")
 _OFFSET = r":\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 _EXACT = 10**15  # below it a float that is whole prints as a whole number
 
 
-def call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
+def call(name: str, *arguments: exp.Expr) -> exp.Anonymous:
     """Return a call of a DuckDB function."""
     return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
 
 
-def number(value: float) -> exp.Expression:
+def number(value: float) -> exp.Expr:
     """Return a number literal."""
     written = exp.Literal.number(repr(abs(value)))
     return exp.Neg(this=written) if value < 0 else written
 
 
-def text(value: str) -> exp.Expression:
+def text(value: str) -> exp.Expr:
     """Return a text literal."""
     return exp.Literal.string(value)
 
 
-def is_null(cell: exp.Expression) -> exp.Expression:
+def is_null(cell: exp.Expr) -> exp.Expr:
     """Return ``cell IS NULL``."""
     return exp.Is(this=cell.copy(), expression=exp.null())
 
 
-def among(cell: exp.Expression, values: Iterable[str]) -> exp.Expression:
+def among(cell: exp.Expr, values: Iterable[str]) -> exp.Expr:
     """Return whether a text cell is one of ``values``; NULL is none of them."""
     return exp.In(this=cell.copy(), expressions=[text(value) for value in values])
 
 
-def null_among(cell: exp.Expression, values: Sequence[str]) -> exp.Expression:
+def case(*branches: tuple[exp.Expr, exp.Expr], other: exp.Expr | None = None) -> exp.Case:
+    """Return a CASE of conditions and values; sqlglot's own builder copies the whole tree."""
+    return exp.Case(ifs=[exp.If(this=when, true=then) for when, then in branches], default=other)
+
+
+def null_among(cell: exp.Expr, values: Sequence[str]) -> exp.Expr:
     """Return the cell, or NULL if it is one of ``values``."""
     if not values:
         return cell
-    return exp.case().when(among(cell, values), exp.null()).else_(cell)
+    return case((among(cell, values), exp.null()), other=cell)
 
 
 def case_map(
-    cell: exp.Expression,
-    values: Mapping[str, exp.Expression],
-    other: exp.Expression | None = None,
-) -> exp.Expression:
+    cell: exp.Expr,
+    values: Mapping[str, exp.Expr],
+    other: exp.Expr | None = None,
+) -> exp.Expr:
     """Return the value that stands for the cell, else ``other``."""
     ifs = [exp.If(this=text(code), true=value.copy()) for code, value in values.items()]
     default = other.copy() if other is not None else None
     return exp.Case(this=cell.copy(), ifs=ifs, default=default)
 
 
-def try_cast(cell: exp.Expression, kind: str) -> exp.Expression:
+def try_cast(cell: exp.Expr, kind: str) -> exp.Expr:
     """Return the cell as a DuckDB type, NULL where it is none."""
     return exp.TryCast(this=cell.copy(), to=exp.DataType.build(kind, dialect="duckdb"))
 
 
-def text_of(cell: exp.Expression, kind: pa.DataType) -> exp.Expression:
+def text_of(cell: exp.Expr, kind: pa.DataType) -> exp.Expr:
     """Return a typed cell as the text that a CSV file would hold."""
     written = exp.cast(cell.copy(), "VARCHAR")
     if not pa.types.is_floating(kind):
@@ -91,9 +97,10 @@ def text_of(cell: exp.Expression, kind: pa.DataType) -> exp.Expression:
     whole = exp.and_(
         exp.EQ(this=cell.copy(), expression=call("trunc", cell)),
         exp.LT(this=call("abs", cell), expression=number(_EXACT)),
+        copy=False,
     )
     as_whole = exp.cast(try_cast(cell, "BIGINT"), "VARCHAR")
-    return exp.case().when(call("isnan", cell), exp.null()).when(whole, as_whole).else_(written)
+    return case((call("isnan", cell), exp.null()), (whole, as_whole), other=written)
 
 
 def is_direct(column: Column, mapping: ColumnMapping, kind: pa.DataType) -> bool:
@@ -112,28 +119,26 @@ def is_direct(column: Column, mapping: ColumnMapping, kind: pa.DataType) -> bool
     return False
 
 
-def without_missing_numbers(
-    cell: exp.Expression, kind: pa.DataType, missing: Sequence[str]
-) -> exp.Expression:
+def without_missing_numbers(cell: exp.Expr, kind: pa.DataType, missing: Sequence[str]) -> exp.Expr:
     """Return a typed cell, NULL where it is NaN or a missing code that is a number."""
     if pa.types.is_floating(kind):
-        cell = exp.case().when(call("isnan", cell), exp.null()).else_(cell)
+        cell = case((call("isnan", cell), exp.null()), other=cell)
     codes = [code for code in map(_as_number, missing) if code is not None]
     if pa.types.is_boolean(kind) or pa.types.is_temporal(kind) or not codes:
         return cell
     coded = exp.In(this=cell.copy(), expressions=[number(code) for code in codes])
-    return exp.case().when(coded, exp.null()).else_(cell)
+    return case((coded, exp.null()), other=cell)
 
 
 def value_of(
-    cell: exp.Expression,
+    cell: exp.Expr,
     column: Column,
     mapping: ColumnMapping,
     kind: pa.DataType,
     *,
     timezone: str,
     iso_dates: bool,
-) -> exp.Expression:
+) -> exp.Expr:
     """Return the value of a cell whose missing codes are NULL already; NULL where it has none.
 
     Parameters
@@ -159,8 +164,8 @@ def value_of(
 
 
 def why_no_value(
-    cell: exp.Expression, column: Column, mapping: ColumnMapping
-) -> Reason | exp.Expression | None:
+    cell: exp.Expr, column: Column, mapping: ColumnMapping
+) -> Reason | exp.Expr | None:
     """Return why a cell that is there gave no value: a reason, or a tree of reason numbers.
 
     None: a cell that is there always gives a value.
@@ -173,8 +178,8 @@ def why_no_value(
         return Reason.NOT_A_DATE
     if column.type in NUMERIC:
         finite = call("isfinite", try_cast(_digits(cell, mapping), "DOUBLE"))
-        told = exp.case().when(finite, number(Reason.OUT_OF_RANGE.number))
-        return told.else_(number(Reason.NOT_A_NUMBER.number))
+        beyond, other = (number(r.number) for r in (Reason.OUT_OF_RANGE, Reason.NOT_A_NUMBER))
+        return case((finite, beyond), other=other)
     return Reason.UNKNOWN_CODE if column.codes is not None else None
 
 
@@ -193,14 +198,14 @@ class Check:
         to tell the reason.
     """
 
-    holds: exp.Expression
-    reason: Reason | exp.Expression
+    holds: exp.Expr
+    reason: Reason | exp.Expr
     implied: bool = False
 
 
 def value_checks(
-    cell: exp.Expression,
-    value: exp.Expression,
+    cell: exp.Expr,
+    value: exp.Expr,
     column: Column,
     mapping: ColumnMapping,
     kind: pa.DataType,
@@ -222,7 +227,7 @@ def value_checks(
         yield Check(among(written, column.codes), Reason.UNKNOWN_CODE)
 
 
-def literal(column: Column, value: Cell, timezone: str) -> exp.Expression:
+def literal(column: Column, value: Cell, timezone: str) -> exp.Expr:
     """Return a constant, default or code value of the mapping as the column's type."""
     stored = stored_value(column, value)
     if isinstance(stored, bool):
@@ -234,8 +239,8 @@ def literal(column: Column, value: Cell, timezone: str) -> exp.Expression:
 
 
 def _numeric(
-    cell: exp.Expression, target: ColumnType, mapping: ColumnMapping, kind: pa.DataType
-) -> exp.Expression:
+    cell: exp.Expr, target: ColumnType, mapping: ColumnMapping, kind: pa.DataType
+) -> exp.Expr:
     source = _digits(cell, mapping) if pa.types.is_string(kind) else cell
     if mapping.factor is None:
         return try_cast(source, target.sql)
@@ -244,7 +249,7 @@ def _numeric(
     return try_cast(rounded, target.sql)
 
 
-def _digits(cell: exp.Expression, mapping: ColumnMapping) -> exp.Expression:
+def _digits(cell: exp.Expr, mapping: ColumnMapping) -> exp.Expr:
     plain = cell
     if mapping.thousands:
         plain = call("replace", plain, text(mapping.thousands), text(""))
@@ -254,8 +259,8 @@ def _digits(cell: exp.Expression, mapping: ColumnMapping) -> exp.Expression:
 
 
 def _number_checks(
-    cell: exp.Expression,
-    value: exp.Expression,
+    cell: exp.Expr,
+    value: exp.Expr,
     column: Column,
     mapping: ColumnMapping,
     kind: pa.DataType,
@@ -268,22 +273,22 @@ def _number_checks(
     exact = try_cast(_digits(cell, mapping) if is_text else cell, "DOUBLE")
     whole = exp.EQ(this=exact, expression=exp.cast(value.copy(), "DOUBLE"))
     # 0x1F and 0b1 are whole numbers to a cast, but no doubles
-    reason = exp.case().when(is_null(exact), number(Reason.NOT_A_NUMBER.number))
-    yield Check(whole, reason.else_(number(Reason.NOT_WHOLE.number)))
+    no_number, broken = (number(r.number) for r in (Reason.NOT_A_NUMBER, Reason.NOT_WHOLE))
+    yield Check(whole, case((is_null(exact), no_number), other=broken))
 
 
-def _truth(cell: exp.Expression) -> exp.Expression:
+def _truth(cell: exp.Expr) -> exp.Expr:
     word = call("lower", cell)
-    return exp.case().when(among(word, _TRUE), exp.true()).when(among(word, _FALSE), exp.false())
+    return case((among(word, _TRUE), exp.true()), (among(word, _FALSE), exp.false()))
 
 
 def _day(
-    cell: exp.Expression,
+    cell: exp.Expr,
     mapping: ColumnMapping,
     kind: pa.DataType,
     timezone: str,
     iso_dates: bool,
-) -> exp.Expression:
+) -> exp.Expr:
     if pa.types.is_date32(kind):
         return cell
     if pa.types.is_timestamp(kind):
@@ -295,12 +300,12 @@ def _day(
 
 
 def _moment(
-    cell: exp.Expression,
+    cell: exp.Expr,
     mapping: ColumnMapping,
     kind: pa.DataType,
     timezone: str,
     iso_dates: bool,
-) -> exp.Expression:
+) -> exp.Expr:
     zone = text(timezone)
     if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
         aware = pa.types.is_timestamp(kind) and kind.tz
@@ -314,46 +319,56 @@ def _moment(
     if mapping.date_formats and not iso_dates:
         return local
     tells_offset = call("regexp_matches", cell, text(_OFFSET))
-    return exp.case().when(tells_offset, try_cast(cell, "TIMESTAMPTZ")).else_(local)
+    return case((tells_offset, try_cast(cell, "TIMESTAMPTZ")), other=local)
 
 
 def _has_offset_form(mapping: ColumnMapping) -> bool:
     return any("%z" in form for form in mapping.date_formats)
 
 
-def _read_moment(cell: exp.Expression, mapping: ColumnMapping, iso_dates: bool) -> exp.Expression:
+def _read_moment(cell: exp.Expr, mapping: ColumnMapping, iso_dates: bool) -> exp.Expr:
     """Return text as a TIMESTAMP (with zone if the form has one), NULL where it is none."""
+    # infinity, epoch and years before Christ are dates to DuckDB
     begins_with_digit = exp.and_(
         exp.GTE(this=cell.copy(), expression=text("0")),
         exp.LT(this=cell.copy(), expression=text(":")),
-    )  # infinity, epoch and years before Christ are dates to a cast
-    iso = exp.case().when(begins_with_digit, try_cast(cell, "TIMESTAMP"))
+        copy=False,
+    )
+    iso = try_cast(cell, "TIMESTAMP")
     if mapping.date_formats:
+        is_word = among(call("lower", cell), _DATE_WORDS)
         told = _strptime(cell, mapping.date_formats)
-        return exp.Coalesce(this=told, expressions=[iso]) if iso_dates else told
-    compact = exp.case()
-    for form, size in _COMPACT:  # the cast to a form of digits would take shorter ones, too
-        has_size = exp.EQ(this=call("length", cell), expression=number(size))
-        compact = compact.when(has_size, _strptime(cell, (form,)))
-    return exp.Coalesce(this=iso, expressions=[compact, _strptime(cell, _WRITTEN)])
+        tries = [told, case((begins_with_digit, iso))] if iso_dates else [told]
+        return case((is_word, exp.null()), other=_first(tries))
+    compact = case(  # the cast to a form of digits would take shorter ones, too
+        *[
+            (exp.EQ(this=call("length", cell), expression=number(size)), _strptime(cell, (form,)))
+            for form, size in _COMPACT
+        ]
+    )
+    return case((begins_with_digit, _first([iso, compact, _strptime(cell, _WRITTEN)])))
 
 
-def _strptime(cell: exp.Expression, forms: Sequence[str]) -> exp.Expression:
+def _first(tries: Sequence[exp.Expr]) -> exp.Expr:
+    return exp.Coalesce(this=tries[0], expressions=list(tries[1:]))
+
+
+def _strptime(cell: exp.Expr, forms: Sequence[str]) -> exp.Expr:
     return call("try_strptime", cell, exp.Array(expressions=[text(form) for form in forms]))
 
 
-def _from_epoch(cell: exp.Expression, form: str) -> exp.Expression:
-    seconds: exp.Expression = try_cast(cell, "DOUBLE")
+def _from_epoch(cell: exp.Expr, form: str) -> exp.Expr:
+    seconds: exp.Expr = try_cast(cell, "DOUBLE")
     if form == "unix_ms":
         seconds = exp.Div(this=seconds, expression=number(1000.0), typed=True)
     # beyond the year 9999 to_timestamp would stop the query
     in_time = exp.Between(this=seconds.copy(), low=number(-6.2e10), high=number(2.53e11))
-    return exp.case().when(in_time, call("to_timestamp", seconds))
+    return case((in_time, call("to_timestamp", seconds)))
 
 
 def _within(
-    value: exp.Expression, column: Column, low: float | str | None, high: float | str | None
-) -> exp.Expression:
+    value: exp.Expr, column: Column, low: float | str | None, high: float | str | None
+) -> exp.Expr:
     least, most = (
         None if bound is None else _bound(column, bound, last_moment=bound is high)
         for bound in (low, high)
@@ -365,7 +380,7 @@ def _within(
     return exp.Between(this=value.copy(), low=least, high=most)
 
 
-def _bound(column: Column, value: float | str, *, last_moment: bool) -> exp.Expression:
+def _bound(column: Column, value: float | str, *, last_moment: bool) -> exp.Expr:
     if column.type is ColumnType.INTEGER and float(value).is_integer():
         return number(int(float(value)))  # a decimal literal would cast every row
     if column.type in NUMERIC:

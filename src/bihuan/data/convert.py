@@ -176,32 +176,45 @@ class _Query:
             ]
             cells = branches[0]
             for branch in branches[1:]:
-                cells = exp.union(cells, branch, distinct=False)
-        values = exp.select("_index", "_part", *[f"t{place}" for place, _ in columns])
-        values = values.select(*[self._value(*column).as_(f"v{column[0]}") for column in columns])
+                cells = exp.union(cells, branch, distinct=False, copy=False)
+        values = exp.select(
+            "_index",
+            "_part",
+            *[f"t{place}" for place, _ in columns],
+            *[self._value(*column).as_(f"v{column[0]}", copy=False) for column in columns],
+            copy=False,
+        )
         errors = [error for column in columns for error in self._errors(*column)]
         first = exp.Coalesce(this=exp.null(), expressions=errors)
         key = [exp.column(f"v{plan.targets.index(name)}") for name in plan.contract.key]
-        rows = exp.select("_index", "_part", *[f"v{place}" for place, _ in columns])
-        rows = rows.select(exp.cast(first, "BIGINT").as_("_error"))
-        rows = rows.select(sql.call("hash", *key).as_("_hash"))
-        rows = rows.from_(values.from_(cells.subquery("cells")).subquery("valued"))
-        return rows.order_by("_index", "_part") if melt else rows
+        rows = exp.select(
+            "_index",
+            "_part",
+            *[f"v{place}" for place, _ in columns],
+            exp.cast(first, "BIGINT", copy=False).as_("_error", copy=False),
+            sql.call("hash", *key).as_("_hash"),
+            copy=False,
+        )
+        values = values.from_(cells.subquery("cells", copy=False), copy=False)
+        rows = rows.from_(values.subquery("valued", copy=False), copy=False)
+        return rows.order_by("_index", "_part", copy=False) if melt else rows
 
     def _cell_level(
         self, columns: list[tuple[int, Column]], melted: str | None, part: int
     ) -> exp.Select:
-        query = exp.select("_index", exp.cast(sql.number(part), "BIGINT").as_("_part"))
-        query = query.from_("block")
-        for place, column in columns:
-            query = query.select(self._cell(column, melted).as_(f"t{place}"))
+        query = exp.select(
+            "_index",
+            exp.cast(sql.number(part), "BIGINT").as_("_part"),
+            *[self._cell(column, melted).as_(f"t{place}", copy=False) for place, column in columns],
+            copy=False,
+        ).from_("block", copy=False)
         for name, allowed in self._mapping.when.items():
-            query = query.where(sql.among(self._text(name), allowed))
+            query = query.where(sql.among(self._text(name), allowed), copy=False)
         if melted is not None and self._mapping.melt is not None:
-            query = query.where(self._is_kept(self._mapping.melt, melted))
+            query = query.where(self._is_kept(self._mapping.melt, melted), copy=False)
         return query
 
-    def _is_kept(self, melt: Melt, melted: str) -> exp.Expression:
+    def _is_kept(self, melt: Melt, melted: str) -> exp.Expr:
         cell, names, allowed = self._text(melted), melt.columns[melted], melt.keep
         if not isinstance(names, str):
             allowed = tuple(code for code in names if allowed is None or code in allowed)
@@ -209,7 +222,7 @@ class _Query:
             return sql.among(cell, allowed)
         return exp.not_(sql.is_null(sql.null_among(cell, self._mapping.missing)))
 
-    def _cell(self, column: Column, melted: str | None) -> exp.Expression:
+    def _cell(self, column: Column, melted: str | None) -> exp.Expr:
         """Return the cell with missing codes as NULL; a constant has none."""
         mapping = self._mapping.columns[column.name]
         melt = self._mapping.melt
@@ -230,8 +243,8 @@ class _Query:
         cell = self._slot(name, trim=trim)
         return sql.without_missing_numbers(cell, kind, mapping.missing)
 
-    def _template(self, mapping: ColumnMapping, template: str) -> exp.Expression:
-        pieces: list[exp.Expression] = []
+    def _template(self, mapping: ColumnMapping, template: str) -> exp.Expr:
+        pieces: list[exp.Expr] = []
         for words, name in template_parts(template):
             if words:
                 pieces.append(sql.text(words))
@@ -248,12 +261,12 @@ class _Query:
             return pa.int64() if name == "_row" else pa.date32()
         return self._schema.field(self._plan.slots[name, trim]).type
 
-    def _slot(self, name: str, *, trim: bool) -> exp.Expression:
+    def _slot(self, name: str, *, trim: bool) -> exp.Expr:
         if name == "_as_of":
             return exp.cast(sql.text(self._plan.as_of.isoformat()), "DATE")
         return exp.column("_row" if name == "_row" else self._plan.slots[name, trim])
 
-    def _text(self, name: str, *, trim: bool = True) -> exp.Expression:
+    def _text(self, name: str, *, trim: bool = True) -> exp.Expr:
         cell, kind = self._slot(name, trim=trim), self._kind(name, trim=trim)
         return cell if pa.types.is_string(kind) else sql.text_of(cell, kind)
 
@@ -267,7 +280,7 @@ class _Query:
         kind = kinds.pop() if len(kinds) == 1 else pa.string()
         return kind if sql.is_direct(column, mapping, kind) else pa.string()
 
-    def _value(self, place: int, column: Column) -> exp.Expression:
+    def _value(self, place: int, column: Column) -> exp.Expr:
         mapping, zone = self._mapping.columns[column.name], self._plan.timezone
         if mapping.constant is not None:
             return sql.literal(column, mapping.constant, zone)
@@ -282,20 +295,20 @@ class _Query:
             kind = self._cell_kind(column)
             value = sql.value_of(cell, column, mapping, kind, timezone=zone, iso_dates=iso_dates)
             if column.codes is not None and mapping.unknown_codes == "missing":
-                value = exp.case().when(sql.among(value, column.codes), value)
+                value = sql.case((sql.among(value, column.codes), value))
         if mapping.default is None:
             return value
         default = sql.literal(column, mapping.default, zone)
-        return exp.case().when(sql.is_null(cell), default).else_(value)
+        return sql.case((sql.is_null(cell), default), other=value)
 
-    def _errors(self, place: int, column: Column) -> Iterator[exp.Expression]:
+    def _errors(self, place: int, column: Column) -> Iterator[exp.Expr]:
         """Yield the error of one column: its number where there is one, else NULL."""
         mapping = self._mapping.columns[column.name]
         if mapping.constant is not None:
             return
         cell, value = exp.column(f"t{place}"), exp.column(f"v{place}")
 
-        def told(reason: Reason | exp.Expression) -> exp.Expression:
+        def told(reason: Reason | exp.Expr) -> exp.Expr:
             if isinstance(reason, Reason):
                 return sql.number(place * _REASONS + reason.number)
             return exp.Add(this=sql.number(place * _REASONS), expression=exp.paren(reason))
@@ -306,19 +319,18 @@ class _Query:
         if not (required or why is not None or checks):
             return
         # most cells are good: one cheap condition spares them the search for what is wrong
-        fine = exp.and_(
-            exp.not_(sql.is_null(value)), *[check.holds for check in checks if not check.implied]
-        )
+        held = [check.holds.copy() for check in checks if not check.implied]
+        fine = exp.and_(exp.not_(sql.is_null(value)), *held, copy=False)
         if not required:
-            fine = exp.or_(fine, sql.is_null(cell))
+            fine = exp.or_(fine, sql.is_null(cell), copy=False)
         absent = told(Reason.MISSING_REQUIRED) if required else exp.null()
         if why is not None:
-            absent = exp.case().when(sql.is_null(cell), absent).else_(told(why))
-        case = exp.case().when(fine, exp.null()).when(sql.is_null(value), absent)
+            absent = sql.case((sql.is_null(cell), absent), other=told(why))
+        branches = [(fine, exp.null()), (sql.is_null(value), absent)]
         for check in checks:
-            holds = exp.Coalesce(this=check.holds.copy(), expressions=[exp.false()])
-            case = case.when(exp.not_(holds), told(check.reason))
-        yield case
+            holds = exp.Coalesce(this=check.holds, expressions=[exp.false()])
+            branches.append((exp.not_(holds, copy=False), told(check.reason)))
+        yield sql.case(*branches)
 
     @staticmethod
     def _lets_pass(column: Column, mapping: ColumnMapping) -> bool:

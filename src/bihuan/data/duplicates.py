@@ -134,7 +134,7 @@ def _judgement(contract: TableContract, *, has_stored: bool, distinct: bool) -> 
     return query.join("stored", on=exp.and_(*meets), join_type="left")
 
 
-def _least(value: exp.Expression, partition: Sequence[exp.Expression]) -> exp.Expression:
+def _least(value: exp.Expr, partition: Sequence[exp.Expr]) -> exp.Expr:
     return exp.Window(
         this=exp.Min(this=value.copy()), partition_by=[part.copy() for part in partition]
     )

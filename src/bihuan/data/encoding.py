@@ -34,6 +34,21 @@ _BOMS = (
 _UTF8_DAMAGE = 0.25  # a GBK text read as UTF-8 is wrong in about 0.7 of its characters
 _GB_DAMAGE = 0.1
 _GB_PLAIN = 0.5  # of the characters beyond ASCII lie in GB 2312; Latin text read as GBK: ~0
+_FEW_LINES = 0.001  # damage in fewer lines is damage; a text of another encoding has more
+_OTHERS = (
+    "big5",
+    "big5hkscs",
+    "cp949",
+    "cp1250",
+    "cp1251",
+    "cp1252",
+    "cp1254",
+    "euc_jp",
+    "euc_kr",
+    "koi8_r",
+    "latin_1",
+    "shift_jis",
+)
 _SAMPLE_BYTES = 256 << 10
 
 
@@ -101,7 +116,7 @@ def inspect_text(
 ) -> TextFacts:
     """Look at a whole text file: its encoding, its size, its hash.
 
-    A byte order mark decides; then strict UTF-8; then UTF-8 with few damaged places; then
+    A byte order mark decides; then strict UTF-8; then UTF-8 with few damaged places or lines; then
     GB 18030 (which holds GBK and GB 2312) if it reads like Chinese; then a guess from the bytes.
 
     Parameters
@@ -248,15 +263,16 @@ def _wide(head: bytes) -> str | None:
 def _guess(path: Path) -> str:
     """Choose an encoding for a file that is not strict UTF-8."""
     utf8 = _damage(path, "utf-8")
-    if utf8.share < _UTF8_DAMAGE:
+    if utf8.share < _UTF8_DAMAGE or utf8.per_line < _FEW_LINES:
         return "utf-8"
     chinese = _damage(path, "gb18030")
     if chinese.share < _GB_DAMAGE and chinese.plain >= _GB_PLAIN:
         return "gb18030"
-    # loaded here: only a file of some third encoding needs it
+    # imported here: only a file of some third encoding needs it
     from charset_normalizer import from_bytes
 
-    best = from_bytes(_sample(path)).best()
+    # only encodings in which ASCII stays ASCII: the delimiters must be where they seem to be
+    best = from_bytes(_sample(path), cp_isolation=list(_OTHERS)).best()
     if best is None:
         raise UnreadableSourceError(
             f"The encoding of {path.name} cannot be told.",
@@ -270,19 +286,21 @@ def _guess(path: Path) -> str:
 class _Damage:
     share: float  # undecodable places among all characters beyond ASCII
     plain: float  # characters of GB 2312 among the decodable ones beyond ASCII
+    per_line: float  # undecodable places per line
 
 
 def _damage(path: Path, encoding: str) -> _Damage:
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    bad = beyond = plain = 0
+    bad = beyond = plain = lines = 0
     for chunk in raw_chunks(path):
         text = decoder.decode(chunk)
+        lines += text.count("\n")
         ascii_only = len(text.encode("ascii", "ignore"))
         bad += text.count("\ufffd")
         beyond += len(text) - ascii_only
         plain += (len(text.encode("gb2312", "ignore")) - ascii_only) // 2
     good = beyond - bad
-    return _Damage(bad / max(beyond, 1), plain / max(good, 1))
+    return _Damage(bad / max(beyond, 1), plain / max(good, 1), bad / max(lines, 1))
 
 
 def _sample(path: Path) -> bytes:

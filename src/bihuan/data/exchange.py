@@ -22,7 +22,7 @@ import pyarrow.csv
 from bihuan.kernel import UserError, write_atomically
 
 # also behind blanks and in full width: some spreadsheets trim and fold before they calculate
-_FORMULA = r"^[\s\x00\x{FEFF}]*[=+\-@＝＋－＠]|^[\t\r\n\x00]"
+_FORMULA = r"^[\s\pZ\pC]*[=+\-@＝＋－＠]|^[\t\r\n\x00]"
 _SHEET_ROWS, _SHEET_COLUMNS, _CELL_CHARACTERS = 1_048_576, 16_384, 32_767
 _SAV_TEXT_BYTES, _SAV_NAME_BYTES = 32_767, 64
 _SAV_RESERVED = frozenset(

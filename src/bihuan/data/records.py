@@ -312,9 +312,12 @@ def _record_from(
 
 
 def _ends_cell(data: bytes, position: int, line_end: int, dialect: Dialect) -> bool:
-    return data[position : position + 1] == dialect.delimiter or data[
-        position : line_end + 1
-    ] in (b"", b"\n", b"\r", b"\r\n")
+    return data[position : position + 1] == dialect.delimiter or data[position : line_end + 1] in (
+        b"",
+        b"\n",
+        b"\r",
+        b"\r\n",
+    )
 
 
 def _closing_quote(data: bytes, opening: int, quote: bytes, stop: int) -> int:

@@ -127,7 +127,7 @@ def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
         mask = stage.keep if stage.keep.ndim == 2 else stage.keep[:, None]
         fell_at[keep & ~mask] = i
         keep &= mask
-        left: Mask = keep.any(axis=1)
+        left = np.asarray(keep.any(axis=1))
         pairs_left = int(keep.sum())
         counts.append(
             StageCount(
@@ -145,12 +145,26 @@ def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
 
 
 def suppression_stage(suppressed: Mask, *, name: str = "suppressed") -> Stage:
-    """Return the stage that takes out suppressed customers, ``suppressed`` of shape (n,)."""
+    """Return the stage that takes out suppressed customers.
+
+    Parameters
+    ----------
+    suppressed
+        Who is suppressed, shape ``(n_customers,)``.
+    name
+        Code of the stage; another one for each list that is to be counted apart.
+    """
     return Stage(name, {"zh": "降噪剔除", "en": "Suppressed"}, ~suppressed)
 
 
 def global_control_stage(is_control: Mask) -> Stage:
-    """Return the stage that keeps the global control group away from every campaign."""
+    """Return the stage that keeps the global control group away from every campaign.
+
+    Parameters
+    ----------
+    is_control
+        Who belongs to it, shape ``(n_customers,)``.
+    """
     return Stage("global_control", {"zh": "全局对照组", "en": "Global control group"}, ~is_control)
 
 

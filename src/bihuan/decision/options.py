@@ -214,7 +214,7 @@ class Options:
     def charge(self, prices: Floats, options: slice | Indices) -> Floats:
         """Return what ``options`` pay at ``prices``; shape of ``options``."""
         tariff: Floats = self.usage @ prices
-        paid = tariff[self.kind[options]]
+        paid: Floats = tariff[self.kind[options]]
         for limit, weight in self.extra.items():
             if prices[limit]:
                 paid += prices[limit] * weight[options]

@@ -54,8 +54,14 @@ class DecisionInputs:
         Customers considered, each once, shape ``(n,)``.
     candidates
         The m things that may be done.
-    propensity, margin, cost, context, lever, off
-        See :func:`bihuan.decision.expected_value`.
+    propensity
+        Probability of a sale, 0..1, shape ``(n, m)``; NaN = not scored.
+    margin, cost
+        Of a sale and of a contact; shapes as for :func:`bihuan.decision.expected_value`.
+    context, lever
+        Further factors of the value.
+    off
+        Names of factors to leave out.
     org_unit_id
         Unit in charge of each customer, shape ``(n,)``; None where there are no units.
     stages
@@ -65,8 +71,9 @@ class DecisionInputs:
     control_share
         Share of the planned customers to hold out, 0..1.
     global_share
-        Share of all customers that no campaign may contact, 0..1; members are fixed by
-        ``global_seed``.
+        Share of all customers that no campaign may contact, 0..1.
+    global_seed
+        Fixes the members of that share; the same for all campaigns of a workspace.
     policy_version
         Of the rules and models behind the numbers; written into every row.
     """

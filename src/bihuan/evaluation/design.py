@@ -57,7 +57,18 @@ def power(
 def power_of_means(
     n_treatment: int, n_control: int, deviation: float, effect: float, *, alpha: float = 0.05
 ) -> float:
-    """Return the power for a difference of means with a known standard deviation in both arms.
+    """Return the power for a difference of means.
+
+    Parameters
+    ----------
+    n_treatment, n_control
+        Customers in each arm, >= 1.
+    deviation
+        Standard deviation of the response in both arms, >= 0.
+    effect
+        True difference of means, in the same unit.
+    alpha
+        Two-sided error level.
 
     Examples
     --------
@@ -81,10 +92,12 @@ def minimum_detectable_effect(
 
     Parameters
     ----------
-    n_treatment, n_control, base_rate, alpha
+    n_treatment, n_control, base_rate
         As in :func:`power`.
     wanted_power
         Chance of seeing it, between ``alpha`` and 1.
+    alpha
+        Two-sided error level.
 
     Returns
     -------
@@ -130,10 +143,12 @@ def control_share(
     ----------
     n_planned
         Planned customers of both arms.
-    base_rate, effect, alpha
+    base_rate, effect
         As in :func:`power`.
     wanted_power
         Chance of seeing the effect.
+    alpha
+        Two-sided error level.
 
     Returns
     -------

@@ -47,7 +47,13 @@ POOLED_NAMES = 3  # strata named in the title of a pooled one
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """Relative effect, ``treatment_mean / control_mean - 1``, with Fieller's interval."""
+    """Relative effect, ``treatment_mean / control_mean - 1``, with Fieller's interval.
+
+    Parameters
+    ----------
+    estimate, low, high
+        Relative change (0.1 is a tenth more) and its bounds, at the effect's error level.
+    """
 
     estimate: float
     low: float
@@ -56,7 +62,19 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class StratumEffect:
-    """The plain difference of means inside one stratum; for looking, not for choosing winners."""
+    """The plain difference of means inside one stratum; for looking, not for choosing winners.
+
+    Parameters
+    ----------
+    stratum
+        The logged stratum; pooled ones are joined by plus signs.
+    n_treatment, n_control
+        Customers compared.
+    treatment_mean, control_mean
+        Mean response of each arm.
+    low, high
+        Interval of the difference; infinite if the response does not vary.
+    """
 
     stratum: str
     n_treatment: int
@@ -152,10 +170,18 @@ def estimate_effect(
 
     Parameters
     ----------
-    decisions, response, covariates, when_absent, engine
-        See :func:`bihuan.evaluation.tally`.
+    decisions, response
+        The log of one campaign, and ``customer_id, response``; see
+        :func:`bihuan.evaluation.tally`.
+    covariates
+        ``customer_id`` and numbers known before the campaign; None: no adjustment.
+    when_absent
+        Response of planned customers without a response row: 0 if the table lists buyers only.
+        None: unknown, counted and left out.
     alpha
         Error level of the interval, 0 < alpha < 1.
+    engine
+        Where the queries run; DuckDB if None.
 
     Returns
     -------

@@ -126,6 +126,8 @@ def sample_lost(
         How many; fewer if fewer were lost.
     generator
         Source of chance.
+    engine
+        Where the query runs; DuckDB if None.
 
     Returns
     -------

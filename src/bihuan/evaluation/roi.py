@@ -51,7 +51,13 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval; ``high`` may be infinite."""
+    """A number with its interval.
+
+    Parameters
+    ----------
+    value, low, high
+        Estimate and bounds in the same unit; ``high`` may be infinite.
+    """
 
     value: float
     low: float

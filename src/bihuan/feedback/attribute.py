@@ -47,7 +47,7 @@ ORDER BY contact_id
 _RESPONSES = """
 SELECT
     customer.customer_id,
-    CASE WHEN answered.customer_id IS NOT NULL THEN 1.0 ELSE 0.0 END AS response,
+    CAST(CASE WHEN answered.customer_id IS NULL THEN 0 ELSE 1 END AS DOUBLE) AS response,
     CAST(COALESCE(answered.amount, 0) AS DOUBLE) AS amount
 FROM (SELECT DISTINCT customer_id FROM customer) AS customer
 LEFT JOIN (

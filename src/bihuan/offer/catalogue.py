@@ -23,15 +23,15 @@ class UnknownOfferError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """What one sale earns over its whole term, before the cost of contact.
+    """What one sale earns over its whole term, before the offer's own cost and that of contact.
 
     ``fixed + per_unit * value of the tag``: a fixed margin, or one that grows with what the
-    customer pays (keeping a customer is worth a share of the coming bills less the gift).
+    customer pays (keeping a customer is worth a share of the coming bills).
 
     Parameters
     ----------
     fixed
-        In the workspace's currency; negative where the gift costs more than the fixed part earns.
+        In the workspace's currency.
     per_unit
         In the workspace's currency per unit of ``tag``.
     tag
@@ -81,10 +81,10 @@ class Offer:
     months
         Term of the offer in months, >= 1.
     margin
-        What one sale earns.
+        What one sale (or one customer kept) earns, before ``cost``.
     cost
         What one accepted offer costs us beside the contact (gift, subsidy), in the workspace's
-        currency, >= 0. Already subtracted in ``margin``; stated for budgets and for ROI.
+        currency, >= 0.
     eligibility
         Audience that may be offered it.
     excludes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -30,6 +30,7 @@ from bihuan.offer import Offer
 from bihuan.step.choose import Target
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign, CampaignFacts, unmet_requirements
+from bihuan.tag import TagTable
 
 Acceptance = Mapping[tuple[str, str], float]
 """Expected share of contacted customers who accept, by (offer id, channel kind), 0 to 1."""
@@ -71,18 +72,22 @@ def decide_campaign(
     _require_ready(rooms, campaign, target, confirmed)
     candidates = tuple(Candidate(item.offer_id, kind) for item, kind in campaign.candidates())
     offers = [rooms.catalogue.get(candidate.offer_id) for candidate in candidates]
-    values = _tag_values(rooms, campaign, target, offers)
+    names = [campaign.risk_tag, *(offer.margin.tag for offer in offers)]
+    values = read_numbers(rooms, target.tags, names, ids)
     chances = acceptance or _experience(campaign)
     propensity = np.array([chances[c.offer_id, c.channel] for c in candidates])
-    risk = values[campaign.risk_tag] if campaign.risk_tag else np.ones(len(ids))
+    earned = np.stack([offer.margin.of(values, len(ids)) for offer in offers], axis=1)
+    if campaign.risk_tag:  # only who would leave can be kept, but the gift is paid to all who sign
+        earned *= campaign.kept_share * np.nan_to_num(values[campaign.risk_tag])[:, None]
+    gifts = np.array([offer.cost for offer in offers])
     units = _units(rooms, ids, target.tags.as_of)
     inputs = DecisionInputs(
         campaign_id=campaign.campaign_id,
         as_of=target.tags.as_of,
         customer_id=ids,
         candidates=candidates,
-        propensity=np.nan_to_num(risk)[:, None] * propensity[None, :],
-        margin=np.stack([offer.margin.of(values, len(ids)) for offer in offers], axis=1),
+        propensity=np.broadcast_to(propensity, earned.shape),
+        margin=earned - gifts,
         cost=np.array([campaign.channels[c.channel].unit_cost for c in candidates]),
         org_unit_id=units,
         stages=_stages(rooms, candidates, offers, target),
@@ -225,17 +230,13 @@ def _experience(campaign: Campaign) -> Acceptance:
     return {(item.offer_id, kind): item.acceptance[kind] for item, kind in campaign.candidates()}
 
 
-def _tag_values(
-    rooms: Rooms, campaign: Campaign, target: Target, offers: list[Offer]
+def read_numbers(
+    rooms: Rooms, tags: TagTable, names: Iterable[str | None], ids: pa.Array | pa.ChunkedArray
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the numeric tags that margins and risk hang on, in the order of the kept ids."""
-    names = {offer.margin.tag for offer in offers if offer.margin.tag}
-    if campaign.risk_tag:
-        names.add(campaign.risk_tag)
-    wanted = sorted(names)
-    rows = target.tags.read(rooms.engine, wanted)
-    kept = target.suppression.kept[target.tags.id_column]
-    at = pc.index_in(kept, value_set=rows[target.tags.id_column])
+    """Return numeric tags of the given subjects by name, NaN = missing, in the order of ``ids``."""
+    wanted = sorted({name for name in names if name})
+    rows = tags.read(rooms.engine, wanted)
+    at = pc.index_in(ids, value_set=rows[tags.id_column])
     return {
         name: rows[name].take(at).cast(pa.float64()).to_numpy().astype(np.float64)
         for name in wanted

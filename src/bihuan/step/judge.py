@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlglot import parse_one
 from sqlglot.expressions import Query
 
@@ -22,28 +24,22 @@ from bihuan.evaluation import (
 )
 from bihuan.feedback import read_outcomes, response_by_customer
 from bihuan.kernel import DefectError
+from bihuan.step.decide import DecisionRecord, read_numbers
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign
+from bihuan.tag import read_tags
 
+_ARMS = pa.array(["treatment", "control"])
 _RETAINED = """
 select customer_id, max(case when coalesce(left_in_month, false) then 0.0 else 1.0 end) as response
 from subscription group by customer_id
 """
 _BILLED = "select customer_id, cast(sum(amount) as double) as response from bill group by 1"
-# what a response is worth: the margin of the planned offer with its gift added back, because
-# the gift is a cost of every order, also of those that would have stayed anyway
 _WORTH = """
-select decision.customer_id,
-       response.response * (decision.margin + coalesce(offer.cost, 0)) as response
-from decision join response on decision.customer_id = response.customer_id
-left join offer on decision.offer_id = offer.offer_id
-where decision.arm in ('treatment', 'control')
+select worth.customer_id, response.response * worth.worth as response
+from worth join response on worth.customer_id = response.customer_id
 """
-_SALE_VALUES = """
-select decision.offer_id, avg(decision.margin + coalesce(offer.cost, 0)) as worth
-from decision left join offer on decision.offer_id = offer.offer_id
-where decision.arm = 'treatment' group by decision.offer_id
-"""
+_SALE_VALUES = "select offer_id, avg(worth) as worth from worth group by offer_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ class Judgement:
 
 
 def judge_campaign(
-    rooms: Rooms, campaign: Campaign, deployment: Deployment, decisions: pa.Table, as_of: date
+    rooms: Rooms, campaign: Campaign, deployment: Deployment, record: DecisionRecord, as_of: date
 ) -> Judgement:
     """Hold treatment against control and account for the campaign.
 
@@ -83,32 +79,27 @@ def judge_campaign(
     ----------
     rooms, campaign, deployment
         What was done.
-    decisions
+    record
         The logged decisions, both arms.
     as_of
         Date of the data in which the responses show, after the campaign.
     """
     view = rooms.lake.view()
+    decisions = record.decisions
     assignments = deployment.assignments(view).read()
     outcomes = read_outcomes(view, deployment.deployment_id)
     response = _response(rooms, campaign.goal.metric, decisions, outcomes, as_of)
     absent = 0.0 if campaign.goal.metric != "retained" else None
-    before = decisions.select(["customer_id", "propensity"])
+    worths = _worths(rooms, record)
+    before = decisions.select(["customer_id", "expected_value"])
     effect = estimate_effect(
         decisions, response, covariates=before, when_absent=absent, engine=rooms.engine
     )
-    offers = pa.table(
-        {
-            "offer_id": [offer.offer_id for offer in rooms.catalogue],
-            "cost": [offer.cost for offer in rooms.catalogue],
-        }
-    )
-    tables = {"decision": decisions, "response": response, "offer": offers}
+    valued = rooms.engine.query(_query(_WORTH), {"worth": worths, "response": response})
     worth = estimate_effect(
-        decisions, rooms.engine.query(_query(_WORTH), tables), covariates=before,
-        when_absent=absent, engine=rooms.engine,
-    )  # fmt: skip
-    sales = rooms.engine.query(_query(_SALE_VALUES), {"decision": decisions, "offer": offers})
+        decisions, valued, covariates=before, when_absent=absent, engine=rooms.engine
+    )
+    sales = rooms.engine.query(_query(_SALE_VALUES), {"worth": worths})
     prices = Prices(
         contact_cost={kind: plan.unit_cost for kind, plan in campaign.channels.items()},
         sale_value=dict(
@@ -124,6 +115,23 @@ def judge_campaign(
         worth=worth,
         roi=roi(assignments, outcomes, effect, prices, revenue_effect=worth, engine=rooms.engine),
     )
+
+
+def _worths(rooms: Rooms, record: DecisionRecord) -> pa.Table:
+    """Return what a response of each planned customer earns with the offer planned for him.
+
+    Before the gift: that is a cost of every order, also of those that would have come anyway.
+    """
+    planned = record.decisions.filter(pc.is_in(record.decisions["arm"], value_set=_ARMS))
+    ids, offer_ids = planned["customer_id"], np.array(planned["offer_id"].to_pylist())
+    tags = read_tags(rooms.lake.view(), rooms.dictionary, "customer", record.as_of)
+    offers = [rooms.catalogue.get(offer_id) for offer_id in np.unique(offer_ids)]
+    values = read_numbers(rooms, tags, [offer.margin.tag for offer in offers], ids)
+    worth = np.zeros(len(ids))
+    for offer in offers:
+        at = offer_ids == offer.offer_id
+        worth[at] = offer.margin.of(values, len(ids))[at]
+    return pa.table({"customer_id": ids, "offer_id": offer_ids.tolist(), "worth": worth})
 
 
 def _response(

@@ -155,8 +155,11 @@ class Campaign:
     budget
         For contacts and accepted offers together, in the workspace's currency; None where open.
     risk_tag
-        Customer tag (0 to 1) by which acceptance is multiplied, e.g. the churn score of a
+        Customer tag (0 to 1) by which the margin is multiplied, e.g. the churn score of a
         retention campaign, because only who would leave can be kept; None to leave it out.
+    kept_share
+        Of those who would leave and accept, the share expected to stay, 0 to 1; an experience
+        value of the planner. Only with ``risk_tag``.
     keep_lists
         Suppression exclusions that are switched off for this campaign.
     action_plan, requirements
@@ -173,6 +176,7 @@ class Campaign:
     control_share: float
     budget: float | None = None
     risk_tag: str | None = None
+    kept_share: float = 1.0
     keep_lists: frozenset[str] = frozenset()
     action_plan: tuple[ActionStep, ...] = ()
     requirements: tuple[Requirement, ...] = field(default=())
@@ -190,7 +194,8 @@ class Campaign:
                 [plan.kind, plan.capacity, dict(plan.capacity_by_unit), plan.unit_cost]
                 for plan in self.channels.values()
             ],
-            [self.control_share, self.budget, self.risk_tag, sorted(self.keep_lists)],
+            [self.control_share, self.budget, self.risk_tag, self.kept_share],
+            sorted(self.keep_lists),
             [self.goal.metric, self.goal.target, self.goal.starts_on, self.goal.ends_on],
         )
 
@@ -218,7 +223,7 @@ def load_campaign(path: Path, catalogue: Catalogue) -> Campaign:
     """
     top = Document.read(path).allow(
         "campaign_id", "title", "goal", "audience", "mix", "scripts", "channels", "control_share",
-        "budget", "risk_tag", "keep_lists", "action_plan", "requirements",
+        "budget", "risk_tag", "kept_share", "keep_lists", "action_plan", "requirements",
     )  # fmt: skip
     channel_part, script_part = top.part("channels"), top.part("scripts")
     channels = {kind: _parse_channel(channel_part, kind) for kind in channel_part.fields()}
@@ -238,6 +243,7 @@ def load_campaign(path: Path, catalogue: Catalogue) -> Campaign:
         control_share=top.number("control_share", low=0, high=0.9),
         budget=top.number("budget", low=0) if top.has("budget") else None,
         risk_tag=top.text("risk_tag") if top.has("risk_tag") else None,
+        kept_share=top.number("kept_share", 1.0, low=0, high=1),
         keep_lists=frozenset(top.texts("keep_lists")),
         action_plan=tuple(_parse_step(part, goal) for part in top.parts("action_plan")),
         requirements=tuple(_parse_requirement(part) for part in top.parts("requirements")),

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from bihuan.data import ColumnType
 from bihuan.kernel import UserError, hash_id
-from bihuan.tag.expression import Threshold
+from bihuan.tag.expression import Threshold, canonical_text
 
 Default: TypeAlias = str | int | float | bool | date | Decimal
 Text: TypeAlias = Mapping[str, str]
@@ -212,8 +212,9 @@ class TagDefinition:
     @property
     def calculation_id(self) -> str:
         """Id of all that decides its values: two tags of the same id come out the same."""
+        expression = canonical_text(self.expression or "score")
         return hash_id(
-            *(self.name, self.subject, self.table, self.id_column, self.expression or "score"),
+            *(self.name, self.subject, self.table, self.id_column, expression),
             *(self.window_months, self.type, self.default, sorted(self.codes or ())),
             dict(self.thresholds),
         )

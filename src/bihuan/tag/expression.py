@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import TypeAlias
 
 import sqlglot
@@ -24,57 +25,25 @@ from bihuan.kernel import UserError
 Threshold: TypeAlias = str | int | float | bool | date | tuple[str | int | float, ...]
 """The value of a ``$name`` in an expression; a tuple stands behind ``in``."""
 
-AS_OF = "as_of"
-MONTHS_AGO = "months_ago"
+AS_OF, MONTHS_AGO = "as_of", "months_ago"
 MAX_CHARACTERS = 10_000
 
 SCALARS: Mapping[str, type[exp.Expr]] = {
-    "abs": exp.Abs,
-    "ceil": exp.Ceil,
-    "coalesce": exp.Coalesce,
-    "contains": exp.Contains,
-    "date_diff": exp.DateDiff,
-    "date_trunc": exp.TimestampTrunc,
-    "day": exp.Day,
-    "exp": exp.Exp,
-    "extract": exp.Extract,
-    "floor": exp.Floor,
-    "greatest": exp.Greatest,
-    "if": exp.If,
-    "least": exp.Least,
-    "length": exp.Length,
-    "ln": exp.Ln,
-    "lower": exp.Lower,
-    "month": exp.Month,
-    "nullif": exp.Nullif,
-    "power": exp.Pow,
-    "round": exp.Round,
-    "sign": exp.Sign,
-    "sqrt": exp.Sqrt,
-    "starts_with": exp.StartsWith,
-    "substring": exp.Substring,
-    "trim": exp.Trim,
-    "upper": exp.Upper,
-    "year": exp.Year,
-}
+    "abs": exp.Abs, "ceil": exp.Ceil, "coalesce": exp.Coalesce, "contains": exp.Contains,
+    "date_diff": exp.DateDiff, "date_trunc": exp.TimestampTrunc, "day": exp.Day, "exp": exp.Exp,
+    "extract": exp.Extract, "floor": exp.Floor, "greatest": exp.Greatest, "if": exp.If,
+    "least": exp.Least, "length": exp.Length, "ln": exp.Ln, "lower": exp.Lower,
+    "month": exp.Month, "nullif": exp.Nullif, "power": exp.Pow, "round": exp.Round,
+    "sign": exp.Sign, "sqrt": exp.Sqrt, "starts_with": exp.StartsWith,
+    "substring": exp.Substring, "trim": exp.Trim, "upper": exp.Upper, "year": exp.Year,
+}  # fmt: skip
 AGGREGATES: Mapping[str, type[exp.Expr]] = {
-    "arg_max": exp.ArgMax,
-    "arg_min": exp.ArgMin,
-    "avg": exp.Avg,
-    "bool_and": exp.LogicalAnd,
-    "bool_or": exp.LogicalOr,
-    "corr": exp.Corr,
-    "count": exp.Count,
-    "count_if": exp.CountIf,
-    "max": exp.Max,
-    "median": exp.Median,
-    "min": exp.Min,
-    "quantile_cont": exp.PercentileCont,
-    "regr_slope": exp.RegrSlope,
-    "stddev_pop": exp.StddevPop,
-    "stddev_samp": exp.StddevSamp,
+    "arg_max": exp.ArgMax, "arg_min": exp.ArgMin, "avg": exp.Avg, "bool_and": exp.LogicalAnd,
+    "bool_or": exp.LogicalOr, "corr": exp.Corr, "count": exp.Count, "count_if": exp.CountIf,
+    "max": exp.Max, "median": exp.Median, "min": exp.Min, "quantile_cont": exp.PercentileCont,
+    "regr_slope": exp.RegrSlope, "stddev_pop": exp.StddevPop, "stddev_samp": exp.StddevSamp,
     "sum": exp.Sum,
-}
+}  # fmt: skip
 AGGREGATE_TYPES = tuple(AGGREGATES.values())
 _GRAMMAR: tuple[type[exp.Expr], ...] = (
     *(exp.Column, exp.Identifier, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Placeholder),
@@ -155,15 +124,12 @@ class TagExpression:
         Names of the columns (or tags) it uses, sorted; without ``as_of`` and ``months_ago``.
     aggregates
         Whether it has an aggregate function.
-    canonical
-        The text in one normal form, thresholds as ``$name``: the same for equal expressions.
     """
 
     text: str
     tree: exp.Expr
     columns: tuple[str, ...]
     aggregates: bool
-    canonical: str
 
 
 def parse_expression(text: str, thresholds: Mapping[str, Threshold] | None = None) -> TagExpression:
@@ -197,16 +163,24 @@ def parse_expression(text: str, thresholds: Mapping[str, Threshold] | None = Non
     tree = _parse(text)
     for node in tree.walk():
         _check_node(node, text)
-    canonical = tree.sql("duckdb", comments=False)
     tree = _put_in_thresholds(tree, text, dict(thresholds or {}))
     columns = sorted({c.name for c in tree.find_all(exp.Column)} - {AS_OF, MONTHS_AGO})
-    return TagExpression(
-        text=text,
-        tree=_made_safe(tree),
-        columns=tuple(columns),
-        aggregates=has_aggregate(tree),
-        canonical=canonical,
-    )
+    return TagExpression(text, _made_safe(tree), tuple(columns), has_aggregate(tree))
+
+
+@lru_cache(maxsize=4096)
+def canonical_text(text: str) -> str:
+    """Return an expression in one normal form; blanks, case of words and comments do not matter.
+
+    Examples
+    --------
+    >>> canonical_text("SUM( amount )/2 -- half")
+    'SUM(amount) / 2'
+    """
+    try:
+        return _parse(text).sql("duckdb")
+    except ExpressionError:
+        return text
 
 
 def check_columns(parsed: TagExpression, known: Iterable[str], what: str, what_zh: str) -> None:
@@ -336,13 +310,15 @@ def span_of(node: exp.Expr, text: str) -> tuple[int, int]:
         return start, start + len(node.name) + 1
     marks = [part.meta for part in node.walk() if "start" in part.meta]
     if not marks:
-        return 0, len(text)
+        said = node.sql("duckdb").lower()
+        start = text.lower().find(said)
+        return (0, len(text)) if start < 0 else (start, start + len(said))
     start, end = min(m["start"] for m in marks), max(m["end"] for m in marks) + 1
     if isinstance(node, exp.Func):  # sqlglot marks the arguments, and not every function's name
-        if before := re.search(r"\w+\s*\(\s*(distinct\s+)?$", text[:start], re.IGNORECASE):
-            start = before.start()
-        if after := re.match(r"\s*\)", text[end:]):
-            end += after.end()
+        before = re.search(r"\w+\s*\(\s*(distinct\s+)?$", text[:start], re.IGNORECASE)
+        after = re.match(r"\s*\(?\s*\)", text[end:])
+        start = before.start() if before and "start" not in node.meta else start
+        end += after.end() if after else 0
     return start, end
 
 
@@ -384,7 +360,7 @@ def _syntax_error(error: SqlglotError, text: str) -> ExpressionError:
         said = str(detail["description"]).split(" for <class", maxsplit=1)[0].rstrip(".")
         if said.startswith("Required keyword"):
             said = "something is missing here"
-        return _unreadable(said, (min(start, max(len(text) - 1, 0)), end))
+        return _unreadable(said, (min(start, max(len(text) - 1, 0)), min(end, len(text))))
     return _unreadable("a quotation mark or a bracket is not closed", (0, len(text)))
 
 

@@ -351,12 +351,11 @@ class Workspace:
         responses_as_of
             Date of the data that shows what customers did afterwards.
         """
-        record = self.decisions(campaign_id, as_of)
         return judge_campaign(
             self.rooms,
             self.campaign(campaign_id),
             self.deployment(campaign_id),
-            record.decisions,
+            self.decisions(campaign_id, as_of),
             _day(responses_as_of),
         )
 

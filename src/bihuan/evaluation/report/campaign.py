@@ -82,7 +82,7 @@ def _strip(report: CampaignReport) -> list[KeyFigure]:
 
 
 def _effect_figures(report: CampaignReport, effect: Effect) -> list[KeyFigure]:
-    kind = report.response_kind.difference
+    kind = report.figure_kind.difference
     value = both(kind, effect.estimate, currency=report.currency)
     unit = None
     if kind is Kind.POINTS:
@@ -115,7 +115,7 @@ def _money_figures(report: CampaignReport, roi: Roi) -> list[KeyFigure]:
         return KeyFigure(title, both(kind, estimate.value, currency=money), note=note)
 
     return [
-        figure(Text("增量销售", "Incremental sales"), roi.incremental_sales, Kind.COUNT),
+        figure(Text("增量响应", "Incremental responses"), roi.incremental_sales, Kind.COUNT),
         figure(Text("增量收入", "Incremental revenue"), roi.incremental_revenue, Kind.MONEY),
         KeyFigure(
             Text("成本", "Cost"),

@@ -27,7 +27,7 @@ def effect(campaign: CampaignReport) -> Section | None:
     if isinstance(given, NotEstimable):
         finding = Text("活动效果无法估计：{r}", "The effect cannot be estimated: {r}")
         return Section("effect", title, finding.fill(r=given.text))
-    kind, currency = campaign.response_kind, campaign.currency
+    kind, currency = campaign.figure_kind, campaign.currency
     ranges = [
         Range(
             Text("全部计划客户", "All planned customers"),
@@ -72,7 +72,7 @@ def _level(given: Effect) -> str:
 
 
 def _effect_finding(campaign: CampaignReport, given: Effect) -> Text:
-    kind, currency = campaign.response_kind.difference, campaign.currency
+    kind, currency = campaign.figure_kind.difference, campaign.currency
     sentence = Text(
         "看不出活动改变了{response}：估计为 {estimate}，{level} 区间 {interval} 包含零。",
         "No effect on {response} can be seen: {estimate}, and the {level} interval {interval} "
@@ -99,7 +99,7 @@ def _effect_finding(campaign: CampaignReport, given: Effect) -> Text:
 
 
 def _effect_table(campaign: CampaignReport, given: Effect) -> Table:
-    kind, names = campaign.response_kind, campaign.words
+    kind, names = campaign.figure_kind, campaign.words
     change = kind.difference
     rows: list[tuple[Value, ...]] = [
         (
@@ -169,7 +169,7 @@ def _effect_notes(campaign: CampaignReport, given: Effect) -> list[Text]:
                 "▲ True effect, known because this world is simulated: {t}, {verdict}.",
             ).fill(
                 t=both(
-                    campaign.response_kind.difference,
+                    campaign.figure_kind.difference,
                     campaign.true_effect,
                     currency=campaign.currency,
                 ),
@@ -263,14 +263,16 @@ def _return_table(given: Roi, currency: str) -> Table:
             Column(Text("上限", "High"), Kind.NUMBER),
         ),
         (
-            line(Text("增量销售（单）", "Incremental sales"), given.incremental_sales, Kind.COUNT),
+            line(Text("增量响应", "Incremental responses"), given.incremental_sales, Kind.COUNT),
             line(Text("增量收入", "Incremental revenue"), given.incremental_revenue, Kind.MONEY),
             counted(Text("接触成本", "Contact cost"), total.contact_cost, Kind.MONEY),
             counted(Text("产品成本", "Offer cost"), total.offer_cost, Kind.MONEY),
             line(Text("增量利润", "Incremental profit"), given.incremental_profit, Kind.MONEY),
             line(Text("投资回报率", "Return on investment"), given.roi, Kind.RATIO),
             line(
-                Text("每单增量成本", "Cost per incremental sale"), given.cost_per_sale, Kind.PRICE
+                Text("每个增量响应的成本", "Cost per incremental response"),
+                given.cost_per_sale,
+                Kind.PRICE,
             ),
             counted(
                 Text("毛订购（不是效果）", "Gross orders (not the effect)"),

@@ -226,3 +226,8 @@ class CampaignReport:
         """Names of all codes: channels, offers, and those given."""
         offers = {offer.offer_id: offer.title for offer in self.offers}
         return {**CHANNELS, **offers, **self.names}
+
+    @property
+    def figure_kind(self) -> Kind:
+        """How a response per customer is written: small amounts need their decimals."""
+        return Kind.PRICE if self.response_kind is Kind.MONEY else self.response_kind
