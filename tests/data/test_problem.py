@@ -449,6 +449,17 @@ class TestJournal:
         third = ProblemBook(tmp_path / "problems", clock)
         assert [p.customer_id for p in third.list_problems()] == ["c1", "c3"]
 
+    def test_an_unfinished_line_that_was_longer_than_the_next_leaves_no_rest(
+        self, book, path, tmp_path, clock
+    ):
+        book.open_problem(report("c1"), "hall 12")
+        book.open_problem(report("c2"), "hall 12", "a long story " * 100)
+        path.write_bytes(path.read_bytes()[:-1])
+        ProblemBook(tmp_path / "problems", clock).open_problem(report("c3"), "hall 12")
+        third = ProblemBook(tmp_path / "problems", clock)
+        third.open_problem(report("c4"), "hall 12")
+        assert [p.customer_id for p in third.list_problems()] == ["c1", "c3", "c4"]
+
     def test_a_journal_that_only_appends_would_be_caught(
         self, book, path, tmp_path, clock, monkeypatch
     ):

@@ -246,6 +246,22 @@ class TestPdf:
     def test_is_the_same_for_the_same_report(self, report, pdfs):
         assert to_pdf(report, language="zh") == pdfs["zh"]
 
+    def test_a_wide_table_leaves_room_for_names(self):
+        name = "石家庄长安区第十二网格"
+        columns = (
+            Column(Text("分层", "Stratum")),
+            *(Column(Text("数", "A long title of figures"), Kind.POINTS) for _ in range(7)),
+        )
+        words = Text("句", "words")
+        wide = Section("wide", words, words, None, Table(columns, ((name, *[-0.1042] * 7),) * 5))
+        reader = PdfReader(
+            io.BytesIO(
+                to_pdf(Report(words, words, date(2026, 1, 1), "CNY", (), (wide,)), language="en")
+            )
+        )
+        assert "石家庄长安区" in reader.pages[0].extract_text()  # on one line
+        assert len(reader.pages) == 1
+
     def test_one_section_is_one_page_and_markup_stays_text(self):
         code = "#panic() *a* _b_ $x$ @c <d> \\ `e`"
         words = Text(code, code)

@@ -12,13 +12,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bihuan.data import DuckDBEngine, Lake
+from bihuan.delivery import list_deployments
+from bihuan.feedback import OutcomeQuarantine, outcome
+from bihuan.kernel import FixedClock
+
 HERE = Path(__file__).parent
 BUILD = runpy.run_path(str(HERE / "conftest.py"))
 HARNESS = runpy.run_path(str(HERE.parent / "delivery" / "crash.py"), run_name="harness")
 
 
 def world_of(place: Path):
-    return BUILD["build_world"](place)  # deploying the same again finds what is there
+    found = list_deployments(Lake(place / "lake").view())
+    if not found:
+        return BUILD["build_world"](place)
+    lake, clock = Lake(place / "lake"), FixedClock(BUILD["NOON"])
+    return BUILD["World"](place, lake, clock, DuckDBEngine(threads=1), found[0])
 
 
 def rows_of(world) -> pa.Table:
@@ -41,6 +50,23 @@ def ingest(place: Path) -> None:
     assert report.quarantined == 10
 
 
+def ingest_late_quarantine(place: Path) -> None:
+    """The seeded defect: good rows are published before bad rows are safe."""
+    keep, store = OutcomeQuarantine.keep, outcome._store
+    waiting: list[tuple[OutcomeQuarantine, pa.Table]] = []
+
+    def later(self: OutcomeQuarantine, rows: pa.Table) -> None:
+        waiting.append((self, rows))
+
+    def store_first(*given: object) -> None:
+        store(*given)
+        for quarantine, rows in waiting:
+            keep(quarantine, rows)
+
+    OutcomeQuarantine.keep, outcome._store = later, store_first
+    ingest(place)
+
+
 def nothing_lost(place: Path) -> None:
     """What is published is whole, and nothing is published whose bad rows are not kept."""
     world = world_of(place)
@@ -58,8 +84,6 @@ def all_there(place: Path) -> None:
 
 
 def kept(world) -> pa.Table:
-    from bihuan.feedback import OutcomeQuarantine
-
     return OutcomeQuarantine(world.quarantine).rows()
 
 
@@ -93,6 +117,7 @@ def stored_and_gone(place: Path) -> None:
 
 SCENARIOS = {
     "ingest": (prepare, ingest, nothing_lost, all_there),
+    "ingest_late_quarantine": (prepare, ingest_late_quarantine, nothing_lost, all_there),
     "replay": (wait_for_noon, replay, waiting_or_stored, stored_and_gone),
 }
 

@@ -437,3 +437,9 @@ class TestCrash:
         assert report["crashed"] >= 5
         assert report["completed"]
         assert report["broken"] == []
+
+    def test_publishing_before_quarantine_is_caught(self, crash, tmp_path):
+        """The seeded defect: the same kills, with the two writes in the wrong order."""
+        report = json.loads(crash("ingest_late_quarantine", tmp_path))
+        assert report["completed"]
+        assert report["broken"]

@@ -90,7 +90,7 @@ class TestFitScorecard:
         with pytest.raises(TooFewPositivesError):
             fit_scorecard(few, RULES, seed=0)
         noise = LabelledFrame(truth.frame.ids, truth.features.select(["noise"]), truth.label)
-        with pytest.raises(NoFeatureError, match="0.02"):
+        with pytest.raises(NoFeatureError, match=r"0\.02 above chance"):
             fit_scorecard(noise, RULES, seed=0)
 
     def test_missing_answers_have_points_of_their_own_evidence(self):

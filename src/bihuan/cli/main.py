@@ -7,7 +7,8 @@ import sys
 import typer
 from rich.console import Console
 
-from bihuan.cli.commands import app, screen_of
+from bihuan.cli import act, know
+from bihuan.cli.app import app, screen_of
 from bihuan.cli.show import Screen
 from bihuan.kernel import BihuanError, UserError
 
@@ -47,3 +48,6 @@ def _tell(error: BihuanError, screen: Screen | None) -> None:
     if screen is not None and screen.as_json:
         screen.result({"error": type(error).__name__, "message": text})
     Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+_ = (act, know)  # imported because they hang their commands on the tree

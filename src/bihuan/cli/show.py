@@ -60,10 +60,15 @@ class Screen:
                            markup=False, soft_wrap=True)  # fmt: skip
 
 
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return a dataclass's fields by name, unchanged."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` in the types that JSON knows; missing numbers become null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(item) for name, item in fields_of(value).items()}
     if isinstance(value, pa.Table):
         return plain(value.to_pylist())
     if isinstance(value, Mapping):

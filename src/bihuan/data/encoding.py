@@ -35,20 +35,7 @@ _UTF8_DAMAGE = 0.25  # a GBK text read as UTF-8 is wrong in about 0.7 of its cha
 _GB_DAMAGE = 0.1
 _GB_PLAIN = 0.5  # of the characters beyond ASCII lie in GB 2312; Latin text read as GBK: ~0
 _FEW_LINES = 0.001  # damage in fewer lines is damage; a text of another encoding has more
-_OTHERS = (
-    "big5",
-    "big5hkscs",
-    "cp949",
-    "cp1250",
-    "cp1251",
-    "cp1252",
-    "cp1254",
-    "euc_jp",
-    "euc_kr",
-    "koi8_r",
-    "latin_1",
-    "shift_jis",
-)
+_OTHERS = ("big5hkscs", "shift_jis", "euc_jp", "cp949", "cp1251", "cp1252")
 _SAMPLE_BYTES = 256 << 10
 
 
@@ -70,12 +57,15 @@ class TextFacts:
         Of the file as it lies on disk, hexadecimal.
     size
         Bytes of the text, unpacked.
+    is_strict
+        Whether it is known to be UTF-8 without a fault.
     """
 
     encoding: str
     bom: int
     sha256: str
     size: int
+    is_strict: bool
 
 
 def file_sha256(path: Path) -> str:
@@ -149,7 +139,8 @@ def inspect_text(
         encoding = _without_mark(encoding, head)
     elif encoding == "":
         encoding = _wide(head) or ("utf-8" if strict else _guess(path))
-    return TextFacts(encoding, mark, file_sha256(path), size)
+    is_strict = strict and encoding == "utf-8"
+    return TextFacts(encoding, mark, file_sha256(path), size, is_strict)
 
 
 def utf8_chunks(path: Path, facts: TextFacts) -> Iterator[bytes]:

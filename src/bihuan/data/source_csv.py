@@ -61,10 +61,10 @@ class CsvSource:
         self, path: Path, form: SourceFormat, advance: Callable[[int], None] = lambda amount: None
     ) -> None:
         self._path = path
+        self._stamp = _stamp(path)
         self._text = text = inspect_text(path, form.encoding, advance)
         if text.size <= text.bom:
             raise empty_source(path.name)
-        self._stamp = _stamp(path)
         self._skip = form.skip_lines
         head = next(utf8_chunks(path, text), b"")
         lines = head[: 1 << 20].splitlines()[form.skip_lines : form.skip_lines + _SNIFF_LINES]
@@ -130,7 +130,8 @@ class CsvSource:
         return rest(), first_line
 
     def _block(self, piece: Piece, wanted: list[str], number: int) -> Block:
-        table = None if b"\0" in piece.data else self._parse(piece.data, wanted, piece.records)
+        is_text = b"\0" not in piece.data and (self._text.is_strict or _is_utf8(piece.data))
+        table = self._parse(piece.data, wanted, piece.records) if is_text else None
         if table is None:
             return self._careful_block(piece, wanted, number)
         records = np.arange(number, number + table.num_rows, dtype=np.int64)
@@ -302,6 +303,14 @@ def _has_blanks(data: bytes, dialect: Dialect) -> bool:
         return True
     blanks = set(b" \t\x0b\x0c\x1c\x1d\x1e\x1f") - {dialect.delimiter[0]}
     return any(blank in data for blank in blanks)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _undecodable(data: bytes, found: Records) -> NDArray[np.bool_]:

@@ -250,17 +250,17 @@ def open_spss(path: Path, form: SourceFormat) -> TableSource:
     import pyreadstat
 
     try:
-        _, about = pyreadstat.read_sav(str(path), metadataonly=True, output_format="dict")
-        names = about.column_names
-        data, _ = pyreadstat.read_sav(
-            str(path),
-            output_format="dict",
-            apply_value_formats=form.labels,
-            formats_as_category=False,
-        )
+        data, about = pyreadstat.read_sav(str(path), output_format="dict")
     except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, OSError) as error:
         raise damaged(path, "SPSS", error) from error
-    table = pa.table({name: typed_array(list(data[name])) for name in names})
+    names = about.column_names
+    labels = about.variable_value_labels if form.labels else {}
+    table = pa.table(
+        {
+            name: typed_array([labels.get(name, {}).get(cell, cell) for cell in data[name]])
+            for name in names
+        }
+    )
     if not table.num_rows:
         raise empty_source(path.name)
 

@@ -8,6 +8,7 @@ the order of rows, not on a score.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -96,7 +97,8 @@ def design_strata(
 
     The strata are channels. Where the most loaded lot could still break a limit (a maximum of an
     offer sold through several channels, seats of one unit), the strata are split by what their
-    customers use of it; within equal users every lot uses the same.
+    customers use of it; within equal users every lot uses the same. Strata too small to hold two
+    in each arm are put together again, and treat fewer if a lot could then break a limit.
 
     Parameters
     ----------
@@ -113,27 +115,28 @@ def design_strata(
     -------
     Strata
         Of the customers with a candidate, in their order. About ``control_share`` is held out in
-        all; very small strata may be wholly treated or wholly held out, and their probability
-        says so.
+        all; a stratum that stays very small may be wholly treated or wholly held out, and its
+        probability says so.
     """
     require_share("control_share", control_share)
-    planned = np.flatnonzero(choice >= 0)
-    candidate = choice[planned]
-    kinds, code = np.unique(
-        np.asarray(channel, dtype=object)[candidate].astype(str), return_inverse=True
-    )
-    labels = [str(kind) for kind in kinds]
-    use = [_weight(limit, planned, candidate) for limit in limits]
-    member = code.astype(np.int64)
-    for limit, weight in zip(limits, use, strict=True):
-        treated = _floor_share(np.bincount(member, minlength=len(labels)), control_share)
-        if _heaviest(member, treated, weight).sum() > limit.bound * (1 + ROUNDING):
-            member, labels = _split(member, labels, limit.name, weight)
-    size = np.bincount(member, minlength=len(labels))
-    treated = _floor_share(size, control_share)
-    bounds = np.array([limit.bound for limit in limits])
-    treated = _round_up(member, size, treated, (use, bounds), control_share)
-    return Strata(tuple(labels), member, size, treated)
+    narrow = [limit for limit in limits if limit.weight.ndim == 1]  # the others are not inflated
+    cells, cell = _cells(choice, narrow)
+    kinds, code = np.unique(np.array(channel, dtype=str)[cells.candidate], return_inverse=True)
+    names, member = [str(kind) for kind in kinds], code.astype(np.int64)
+    treated = cells.floor(member, len(names), control_share)
+    for i, limit in enumerate(narrow):
+        if cells.load(member, treated, i) > limit.bound * (1 + ROUNDING):
+            member, names = _split(member, names, limit.name, cells.weight[:, i])
+            treated = cells.floor(member, len(names), control_share)
+    if control_share > 0:
+        channels = [str(kinds[code[member == s][0]]) for s in range(len(names))]
+        member, names = _merge_small(cells, member, (names, channels), control_share)
+    treated = cells.floor(member, len(names), control_share)
+    bounds = np.array([limit.bound for limit in narrow]) * (1 + ROUNDING)
+    _lower(cells, member, treated, bounds)
+    _raise(cells, member, treated, bounds, control_share)
+    size = cells.size(member, len(names))
+    return Strata(tuple(names), member[cell], size, treated)
 
 
 def draw_lots(
@@ -241,70 +244,123 @@ def balance(covariates: pa.Table, strata: Strata, is_treated: NDArray[np.bool_])
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _weight(limit: Limit, planned: Indices, candidate: NDArray[np.integer]) -> Floats:
-    weight = limit.weight[candidate] if limit.weight.ndim == 1 else limit.weight[planned, candidate]
-    return weight if limit.members is None else np.where(limit.members[planned], weight, 0.0)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Planned customers who use every limit alike: how many, with what, using how much."""
+
+    count: Indices
+    candidate: Indices
+    weight: Floats  # (n_cells, n_limits)
+
+    def size(self, member: Indices, n_strata: int) -> Indices:
+        """Return the customers of each stratum, given the stratum of each cell."""
+        return np.bincount(member, self.count, n_strata).astype(np.int64)
+
+    def floor(self, member: Indices, n_strata: int, control_share: float) -> Indices:
+        """Return how many of each stratum to treat, rounded down."""
+        share = self.size(member, n_strata) * (1.0 - control_share)
+        return np.floor(share + ROUNDING).astype(np.int64)
+
+    def taken(self, member: Indices, treated: Indices, limit: int) -> tuple[Indices, Indices]:
+        """Return the most loaded lot: an order of cells and how many of each it treats."""
+        order = np.lexsort((-self.weight[:, limit], member))
+        count, stratum = self.count[order], member[order]
+        before = np.cumsum(count) - count
+        before -= before[np.searchsorted(stratum, stratum)]
+        return order, np.clip(treated[stratum] - before, 0, count)
+
+    def load(self, member: Indices, treated: Indices, limit: int) -> float:
+        """Return the most that the treated can use of a limit, whatever the lot."""
+        order, taken = self.taken(member, treated, limit)
+        return float(self.weight[order, limit] @ taken)
 
 
-def _floor_share(size: Indices, control_share: float) -> Indices:
-    whole: Indices = np.floor(size * (1.0 - control_share) + ROUNDING).astype(np.int64)
-    return whole
-
-
-def _heaviest(member: Indices, treated: Indices, weight: Floats) -> Floats:
-    """Return the most that the treated of each stratum can use, whatever the lot."""
-    order = np.lexsort((-weight, member))
-    begin = np.searchsorted(member[order], np.arange(len(treated)))
-    place = np.arange(len(order)) - begin[member[order]]
-    is_in = place < treated[member[order]]
-    inside = order[is_in]
-    load: Floats = np.bincount(member[inside], weight[inside], len(treated)).astype(np.float64)
-    return load
+def _cells(choice: NDArray[np.integer], limits: Sequence[Limit]) -> tuple[_Cells, Indices]:
+    """Group the planned customers by candidate and membership; return each one's cell, too."""
+    planned = np.flatnonzero(choice >= 0)
+    words = random_stream(0, "assign", "cells").integers(1, 2**63, len(limits), dtype=np.uint64)
+    mark = np.zeros(len(planned), dtype=np.uint64)
+    for limit, word in zip(limits, words, strict=True):
+        if limit.members is not None:
+            mark[limit.members[planned]] += word
+    mark = mix(mark ^ mix(choice[planned].astype(np.uint64)))
+    _, first, cell = np.unique(mark, return_index=True, return_inverse=True)
+    candidate = choice[planned[first]].astype(np.int64)
+    weight = np.zeros((len(first), len(limits)))
+    for i, limit in enumerate(limits):
+        inside = 1.0 if limit.members is None else limit.members[planned[first]]
+        weight[:, i] = limit.weight[candidate] * inside
+    return _Cells(np.bincount(cell, minlength=len(first)), candidate, weight), cell
 
 
 def _split(
-    member: Indices, labels: Sequence[str], limit: str, weight: Floats
+    member: Indices, names: Sequence[str], limit: str, weight: Floats
 ) -> tuple[Indices, list[str]]:
     """Split strata by the weight of one limit."""
     levels, level = np.unique(weight, return_inverse=True)
     pairs, new = np.unique(member * len(levels) + level, return_inverse=True)
     old = pairs // len(levels)
-    is_split = np.bincount(old, minlength=len(labels)) > 1
-    names = [
-        f"{labels[o]} · {limit}={levels[p % len(levels)]:g}" if is_split[o] else labels[o]
-        for o, p in zip(old, pairs, strict=True)
+    is_split = np.bincount(old, minlength=len(names)) > 1
+    labels = [
+        f"{names[o]} · {limit}={levels[p % len(levels)]:g}" if is_split[o] else names[o]
+        for o, p in zip(old.tolist(), pairs.tolist(), strict=True)
     ]
-    return new.astype(np.int64), names
+    return new.astype(np.int64), labels
 
 
-def _round_up(
-    member: Indices,
-    size: Indices,
-    treated: Indices,
-    limits: tuple[Sequence[Floats], Floats],
-    control_share: float,
-) -> Indices:
+def _merge_small(
+    cells: _Cells, member: Indices, named: tuple[list[str], list[str]], control_share: float
+) -> tuple[Indices, list[str]]:
+    """Put strata of one channel together until each can hold two customers in each arm."""
+    names, channels = named
+    enough = math.ceil(2 / min(control_share, 1 - control_share))
+    size = cells.size(member, len(names))
+    target = np.arange(len(names))
+    for channel in dict.fromkeys(channels):
+        own = [s for s in range(len(names)) if channels[s] == channel]
+        small = [s for s in own if size[s] < enough]
+        large = [s for s in own if size[s] >= enough]
+        head, filled = -1, enough
+        for s in small:
+            if filled >= enough and size[small[small.index(s) :]].sum() >= enough:
+                head, filled = s, 0
+            elif filled >= enough and head < 0:  # too few small ones to stand alone
+                head = large[-1] if large else s
+            target[s] = head
+            filled += size[s]
+    kept, member = np.unique(target[member], return_inverse=True)
+    merged = np.bincount(target, minlength=len(names)) > 1
+    labels = [f"{names[s]} +" if merged[s] else names[s] for s in kept.tolist()]
+    return member.astype(np.int64), labels
+
+
+def _lower(cells: _Cells, member: Indices, treated: Indices, bounds: Floats) -> None:
+    """Treat fewer, heaviest users first, until no lot can break a limit."""
+    for i, bound in enumerate(bounds):
+        while cells.load(member, treated, i) > bound:
+            order, taken = cells.taken(member, treated, i)
+            last = np.zeros(len(treated))  # weight of the lightest treated of each stratum
+            last[member[order[taken > 0]]] = cells.weight[order[taken > 0], i]
+            treated[int(np.argmax(last))] -= 1
+
+
+def _raise(
+    cells: _Cells, member: Indices, treated: Indices, bounds: Floats, control_share: float
+) -> None:
     """Treat one more in some strata, as far as the total share asks and every limit allows."""
-    use, bounds = limits
-    n_strata = len(size)
-    treated = treated.copy()
-    loads = [_heaviest(member, treated, weight) for weight in use]
-    load = np.array([part.sum() for part in loads])
-    step = np.zeros((n_strata, len(use)))
-    for i, weight in enumerate(use):
-        np.maximum.at(step[:, i], member, weight)
+    size = cells.size(member, len(treated))
+    loads = [cells.load(member, treated, i) for i in range(len(bounds))]
+    heaviest = np.zeros((len(treated), len(bounds)))
+    np.maximum.at(heaviest, member, cells.weight)
+    load = np.array(loads)
     wanted = round(float(size.sum()) * (1.0 - control_share)) - int(treated.sum())
     rest = size * (1.0 - control_share) - treated
-    for stratum in np.argsort(-rest, kind="stable"):
-        if wanted <= 0:
-            break
+    for stratum in np.argsort(-rest, kind="stable").tolist():
         keeps_control = treated[stratum] + 1 < size[stratum] or size[stratum] == 1
-        if rest[stratum] > ROUNDING and keeps_control:
-            loaded = load + step[stratum]
-            if (loaded <= bounds * (1 + ROUNDING)).all():
-                treated[stratum] += 1
-                load, wanted = loaded, wanted - 1
-    return treated
+        loaded = load + heaviest[stratum]
+        if wanted > 0 and rest[stratum] > ROUNDING and keeps_control and (loaded <= bounds).all():
+            treated[stratum] += 1
+            load, wanted = loaded, wanted - 1
 
 
 def _hash_chunk(ids: pa.Array, salt: np.uint64) -> NDArray[np.uint64]:

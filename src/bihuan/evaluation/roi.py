@@ -135,7 +135,7 @@ class Roi:
 
 
 _NO_COST = NotEstimable("Nothing was spent.", "没有发生成本。")
-_NO_SALE = NotEstimable("No incremental sale was seen.", "没有观察到增量销售。")
+_NO_SALE = NotEstimable("No incremental response was seen.", "没有观察到增量响应。")
 _NO_ORDER = NotEstimable(
     "Nobody ordered, so the value of a sale is not known.", "没有订购，无法得知每笔销售的价值。"
 )

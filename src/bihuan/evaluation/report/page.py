@@ -22,6 +22,8 @@ from bihuan.evaluation.text import LANGUAGES, Kind, Language, Text, Value, show
 from bihuan.kernel import DefectError, write_atomically
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_POINTS_PER_PIXEL = 8.2 / 13  # a table is set at 8.2 points, widths are measured at 13 pixels
+_CELL_PADDING = 11.0
 _SECTION_ID = re.compile(r"[a-z][a-z0-9-]*")
 _DARK = {
     "ink": "#e6ebee",
@@ -351,11 +353,11 @@ def _pdf_content(report: Report, language: Language, folder: Path) -> dict[str, 
             ]
             for row in given.rows
         ]
-        shares = _text_shares(rows, len(given.columns))
+        widths = _column_widths([say(column.title) for column in given.columns], rows)
         return {
             "columns": [
-                {"title": say(column.title), "figure": column.kind is not Kind.TEXT, "share": share}
-                for column, share in zip(given.columns, shares, strict=True)
+                {"title": say(column.title), "figure": column.kind is not Kind.TEXT, "width": width}
+                for column, width in zip(given.columns, widths, strict=True)
             ],
             "rows": rows,
         }
@@ -401,8 +403,20 @@ def _pdf_content(report: Report, language: Language, folder: Path) -> dict[str, 
     }
 
 
-def _text_shares(rows: list[list[str]], n_columns: int) -> list[float]:
-    """Share the page's width between text columns by their longest cell, within reason."""
-    if not rows:
-        return [1.0] * n_columns
-    return [min(max(map(text_width, column)), 320.0) + 20 for column in zip(*rows, strict=True)]
+def _column_widths(titles: list[str], rows: list[list[str]]) -> list[float]:
+    """Estimate each column's width in points: its longest cell, or its title's longest word."""
+    cells = list(zip(*rows, strict=True)) or [()] * len(titles)
+    return [
+        max(
+            min(max(map(text_width, column), default=0.0), 320.0),
+            max(map(text_width, _pieces(title))),
+        )
+        * _POINTS_PER_PIXEL
+        + _CELL_PADDING
+        for title, column in zip(titles, cells, strict=True)
+    ]
+
+
+def _pieces(title: str) -> list[str]:
+    """Cut a column title where it may be broken; Chinese may be broken anywhere."""
+    return [word[:5] if word > "\u2e7f" else word for word in title.split()]

@@ -129,10 +129,10 @@ def _effect_table(campaign: CampaignReport, given: Effect) -> Table:
     return Table(
         (
             Column(Text("分层", "Stratum")),
-            Column(Text("实验组（户）", "Treatment (customers)"), Kind.COUNT),
-            Column(Text("对照组（户）", "Control (customers)"), Kind.COUNT),
-            Column(Text("实验组响应", "Treatment response"), kind),
-            Column(Text("对照组响应", "Control response"), kind),
+            Column(Text("实验组户数", "In treatment"), Kind.COUNT),
+            Column(Text("对照组户数", "In control"), Kind.COUNT),
+            Column(Text("实验组响应", "Response, treatment"), kind),
+            Column(Text("对照组响应", "Response, control"), kind),
             Column(Text("效果", "Effect"), change),
             Column(Text("下限", "Low"), change),
             Column(Text("上限", "High"), change),
@@ -152,6 +152,13 @@ def _effect_notes(campaign: CampaignReport, given: Effect) -> list[Text]:
                 l=_level(given),
                 i=both(Kind.RATIO, given.lift.low, high=given.lift.high),
             )
+        )
+    if len(given.strata) > STRATA_SHOWN:
+        notes.append(
+            Text(
+                "图中只画出最大的 {n} 层，其余见数据表。",
+                "The chart shows the {n} largest strata; the table holds them all.",
+            ).fill(n=STRATA_SHOWN)
         )
     ratio = given.sample_ratio
     notes.append(

@@ -174,7 +174,7 @@ def _plain(value: Any, hint: Any, path: str) -> Any:
         return value
     if (hint is float or "float" in shape) and is_number:
         return float(value)
-    if shape.startswith("tuple") and isinstance(value, list):
+    if shape.startswith("tuple") and isinstance(value, (list, tuple)):
         return tuple(value)
     if "Mapping" in shape and isinstance(value, dict):
         return value
