@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,7 @@ def log() -> Callable[..., pa.Table]:
 def trial() -> Callable[..., Trial]:
     """Build a trial: strata of given sizes, complete randomisation, effect varying by customer."""
 
+    @lru_cache(maxsize=4)
     def build(sizes=(3000, 2000, 1000), control=0.2, base=0.1, effect=0.05, seed=1, biased=False):
         rng = random_stream(seed, "trial")
         stratum = np.repeat([f"s{i}" for i in range(len(sizes))], sizes)

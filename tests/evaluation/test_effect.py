@@ -341,7 +341,7 @@ class TestWarnings:
 
 # --- coverage -------------------------------------------------------------------------------
 
-REPETITIONS = 4000
+REPETITIONS = 3000
 MONTE_CARLO = 2 * np.sqrt(0.95 * 0.05 / REPETITIONS)  # two standard errors of a share of 95 %
 
 
@@ -403,7 +403,7 @@ class TestCoverage:
 
     def test_regression_adjustment(self):
         rng = random_stream(5, "adjusted")
-        n, treated, hits, repetitions = 240, 160, 0, 2000
+        n, treated, hits, repetitions = 240, 160, 0, 1500
         tolerance = 2 * np.sqrt(0.95 * 0.05 / repetitions)
         x = rng.exponential(size=n)
         y0 = x + 0.2 * x**2 + rng.normal(size=n)  # the true relation is not the fitted line

@@ -178,39 +178,46 @@ class TestStates:
 
 
 WRITER = """
-import sys, pathlib
+import os, sys, pathlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from bihuan.kernel import FixedClock
 from bihuan.model import ModelRegistry
-root, start = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-registry = ModelRegistry(root)
+registry = ModelRegistry(pathlib.Path(sys.argv[1]))
 model = registry.load("churn", registry.list("churn")[0].version)
-if len(sys.argv) > 3:  # seeded defect: files are written at their final place, one by one
-    def settle(self, files, target):
-        target.mkdir(parents=True)
-        for name, content in files.items():
-            (target / name).write_bytes(content)
-        (target / "manifest.json").write_text("{}")
-    ModelRegistry._settle = settle
-print("ready", flush=True)
-for i in range(start, start + 100_000):
-    card = replace(model.card, limits={"en": str(i)})
-    registry.save(replace(model, card=card), clock=FixedClock(datetime(2026, 1, 1, tzinfo=UTC)))
+clock = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
+for line in sys.stdin:  # one child per line: saves models without end, until it is killed
+    pid = os.fork()
+    if not pid:
+        for i in range(int(line), int(line) + 100_000):
+            card = replace(model.card, limits={"en": str(i)})
+            registry.save(replace(model, card=card), clock=clock)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("dead", flush=True)
 """
 
 
-def kill_writer(registry, start, *, after_seconds, defect=False):
-    """Let a process save models without end and kill it in the middle."""
-    command = [sys.executable, "-c", WRITER, str(registry.folder), str(start)]
-    process = subprocess.Popen(
-        command + (["defect"] if defect else []), stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
+@pytest.fixture
+def writer(registry, churn_model, clock):
+    """A process that starts a writer per line on its standard input."""
+    registry.save(churn_model, clock=clock)
+    command = [sys.executable, "-W", "ignore", "-c", WRITER, str(registry.folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+def kill_writer(process, start, *, after_seconds):
+    """Let a writer save models without end and kill it in the middle."""
+    process.stdin.write(f"{start}\n")
+    process.stdin.flush()
+    pid = int(process.stdout.readline())
     time.sleep(after_seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    os.kill(pid, signal.SIGKILL)
+    assert process.stdout.readline() == "dead\n"
 
 
 def unreadable(registry):
@@ -225,13 +232,11 @@ def unreadable(registry):
 
 
 class TestKilledWriter:
-    @pytest.mark.slow
-    def test_every_version_seen_is_whole(self, registry, churn_model, clock):
-        registry.save(churn_model, clock=clock)
-        for k in range(6):
-            kill_writer(registry, k * 1000, after_seconds=0.05 + 0.037 * k)
+    def test_every_version_seen_is_whole(self, registry, writer):
+        for k in range(12):
+            kill_writer(writer, k * 1000, after_seconds=0.03 + 0.017 * k)
             assert unreadable(registry) == 0
-        assert len(registry.list("churn")) > 6
+        assert len(registry.list("churn")) > 12
         registry.sweep()
         assert not list((registry.folder / ".staging").glob("*"))
 
@@ -243,6 +248,9 @@ class TestKilledWriter:
         whole = registry.folder / "churn" / entry.version
         (half / "card.json").write_bytes((whole / "card.json").read_bytes())
         assert unreadable(registry) == 1
+        (half / "card.json").write_text("{")
+        with pytest.raises(ModelDamagedError, match="feedbeef"):
+            registry.list("churn")
 
     def test_a_folder_left_in_staging_is_not_seen_and_swept(self, registry, churn_model, clock):
         registry.save(churn_model, clock=clock)

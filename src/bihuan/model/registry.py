@@ -249,7 +249,11 @@ class ModelRegistry:
         return self.folder / name / version
 
     def _entry(self, name: str, version: str) -> ModelEntry:
-        card = json.loads((self._folder_of(name, version) / "card.json").read_bytes())
+        folder = self._folder_of(name, version)
+        try:
+            card = json.loads((folder / "card.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise _damaged(folder, str(error)) from error
         # A version whose writer was killed before any promotion has no entry: a challenger.
         state = self._states(name)["versions"].get(version, ModelState.CHALLENGER)
         return ModelEntry(

@@ -9,7 +9,6 @@ from decimal import Decimal, InvalidOperation
 
 import duckdb
 import pyarrow as pa
-import sqlglot
 from sqlglot import exp
 
 from bihuan.data import ColumnType, DuckDBEngine, TableContract
@@ -246,7 +245,7 @@ _PICKS = (exp.Min, exp.Max, exp.ArgMin, exp.ArgMax, exp.LogicalOr, exp.LogicalAn
 
 
 def _check_simple(tag: TagDefinition, parsed: TagExpression) -> None:
-    tree = sqlglot.parse_one(parsed.text, read="duckdb")
+    tree = parsed.written
     shown = tree.this if isinstance(tree, _PICKS) else tree  # of several rows, one is picked
     if tag.means is Means.DIRECT and not isinstance(shown, exp.Column):
         raise ExpressionError(

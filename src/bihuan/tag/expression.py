@@ -115,10 +115,10 @@ class TagExpression:
 
     Parameters
     ----------
-    text
-        What the analyst wrote.
+    text, written
+        What the analyst wrote, and its tree.
     tree
-        The tree, with thresholds put in and made safe: a division by zero gives missing, and a
+        The same with thresholds put in and made safe: a division by zero gives missing, and a
         tie in ``arg_max`` goes to the greater value, so that each run gives the same result.
     columns
         Names of the columns (or tags) it uses, sorted; without ``as_of`` and ``months_ago``.
@@ -127,6 +127,7 @@ class TagExpression:
     """
 
     text: str
+    written: exp.Expr
     tree: exp.Expr
     columns: tuple[str, ...]
     aggregates: bool
@@ -160,12 +161,12 @@ def parse_expression(text: str, thresholds: Mapping[str, Threshold] | None = Non
     >>> parse_expression("arpu >= $high", {"high": 80}).tree.sql("duckdb")
     'arpu >= 80'
     """
-    tree = _parse(text)
-    for node in tree.walk():
+    written = _parse(text)
+    for node in written.walk():
         _check_node(node, text)
-    tree = _put_in_thresholds(tree, text, dict(thresholds or {}))
-    columns = sorted({c.name for c in tree.find_all(exp.Column)} - {AS_OF, MONTHS_AGO})
-    return TagExpression(text, _made_safe(tree), tuple(columns), has_aggregate(tree))
+    tree = _made_safe(_put_in_thresholds(written, text, dict(thresholds or {})))
+    columns = sorted({c.name for c in written.find_all(exp.Column)} - {AS_OF, MONTHS_AGO})
+    return TagExpression(text, written, tree, tuple(columns), has_aggregate(tree))
 
 
 @lru_cache(maxsize=4096)
@@ -192,9 +193,9 @@ def check_columns(parsed: TagExpression, known: Iterable[str], what: str, what_z
         At the first unknown column, with the nearest names.
     """
     names = set(known)
-    for column in _columns(parsed.text):
-        if column.name in names:
-            continue
+    names |= {AS_OF, MONTHS_AGO}
+    wrong = [c for c in parsed.written.find_all(exp.Column) if c.name not in names]
+    for column in sorted(wrong, key=lambda column: span_of(column, parsed.text)):
         near = nearest(column.name, names)
         raise ExpressionError(
             f"{what} has no {column.name!r}.",
@@ -223,7 +224,7 @@ def check_aggregation(parsed: TagExpression, *, many_rows: bool, what: str, what
     ExpressionError
         At the first aggregate or column that stands in the wrong place.
     """
-    tree = _parse(parsed.text)
+    tree = parsed.written
     for node in tree.find_all(*AGGREGATE_TYPES):
         if not many_rows:
             raise ExpressionError(
@@ -336,11 +337,6 @@ def _parse(text: str) -> exp.Expr:
     for node in trees[0].walk():
         node.pop_comments()
     return trees[0]
-
-
-def _columns(text: str) -> list[exp.Column]:
-    columns = [c for c in _parse(text).find_all(exp.Column) if c.name not in (AS_OF, MONTHS_AGO)]
-    return sorted(columns, key=lambda column: span_of(column, text))
 
 
 def _unreadable(why: str, span: tuple[int, int]) -> ExpressionError:
