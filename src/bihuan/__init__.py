@@ -13,9 +13,23 @@ The rooms of the loop are the sub-packages (``bihuan.audience``, ``bihuan.decisi
 of it is told in :mod:`bihuan.loop`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from bihuan.kernel import BihuanError, DefectError, UserError
-from bihuan.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from bihuan.workspace import Workspace, open_workspace
 
 __version__ = "0.1.0"
 
 __all__ = ["open_workspace", "Workspace", "BihuanError", "UserError", "DefectError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the notebook face when it is first asked for, so that one room does not load all."""
+    if name in ("open_workspace", "Workspace"):
+        from bihuan import workspace
+
+        return getattr(workspace, name)
+    msg = f"module 'bihuan' has no attribute '{name}'"
+    raise AttributeError(msg)

@@ -22,8 +22,8 @@ from bihuan.data.encoding import UnreadableSourceError
 from bihuan.data.ingest_report import IngestReport
 from bihuan.data.lake import SnapshotNotFoundError
 from bihuan.data.mapping import MappingError
-from bihuan.data.records import pieces
 from bihuan.data.publish import TooManyBadRowsError
+from bihuan.data.records import pieces
 from bihuan.kernel import Cancelled, CancelToken, DefectError, SilentProgress
 
 from .ingest_fixtures import OCTOBER, PLAIN, Room
@@ -602,10 +602,9 @@ class TestRepeating:
         path = room.file("grow.csv", "id,level\nm1,1\n")
 
         def pieces_of_a_growing_file(*args: Any) -> Iterator[Any]:
-            for piece in pieces(*args):
-                yield piece
-                with path.open("ab") as file:
-                    file.write(b"m2,2\n")
+            yield from pieces(*args)
+            with path.open("ab") as file:
+                file.write(b"m2,2\n")
 
         monkeypatch.setattr("bihuan.data.source_csv.pieces", pieces_of_a_growing_file)
         with pytest.raises(UnreadableSourceError, match="changed while it was read"):

@@ -232,7 +232,7 @@ class TestExcel:
 
     def test_a_sheet_that_is_not_there(self, room: Room) -> None:
         mapping = self.MAPPING.replace("sheet: 数据", "sheet: 数剧")
-        with pytest.raises(UnreadableSourceError, match="has no sheet '数剧'.*数据"):
+        with pytest.raises(UnreadableSourceError, match=r"has no sheet '数剧'.*数据"):
             room.ingest(workbook(room.root / "t.xlsx"), mapping)
 
     def test_cut_off_workbook(self, room: Room) -> None:
@@ -333,9 +333,9 @@ class TestParquet:
         )
         pq.write_table(table, path)
         source = opened(path)
-        assert [str(kind) for kind in next(source.blocks(source.facts.columns)).rows.schema.types] == [
-            "string", "float", "timestamp[us]", "string", "string",
-        ]  # fmt: skip
+        schema = next(source.blocks(source.facts.columns)).rows.schema
+        kinds = [str(kind) for kind in schema.types]
+        assert kinds == ["string", "float", "timestamp[us]", "string", "string"]
         assert [row["list"] for row in rows(source)] == ["[1, 2]", None]
 
     def test_a_file_without_rows(self, room: Room) -> None:
@@ -442,7 +442,7 @@ class TestSql:
         assert '"id": "m3"' in room.bad(report)[1]["raw"]
 
     def test_a_table_that_is_not_there(self, room: Room, url: str) -> None:
-        with pytest.raises(UnreadableSourceError, match="no table or view metres.*meters"):
+        with pytest.raises(UnreadableSourceError, match=r"no table or view metres.*meters"):
             room.ingest(SqlTable(url, "metres"), self.MAPPING)
 
     def test_columns_of_sqlite_may_hold_anything(self, room: Room, tmp_path: Path) -> None:

@@ -240,6 +240,20 @@ class TestDesignStrata:
         held_out = 1 - strata.treated.sum() / strata.size.sum()
         assert 0.08 <= held_out <= 0.2
 
+    def test_strata_stay_large_enough_to_be_evaluated(self):
+        """Eighteen offers with their own cost in one binding budget: no crumbs of one customer."""
+        rng = np.random.default_rng(7)
+        offer = np.repeat(np.arange(18), 2)
+        channel = ["sms", "app"] * 18
+        choice = rng.choice(36, size=500, p=rng.dirichlet(np.ones(36)))
+        weight = 1 + offer / 7
+        budget = Limit("budget", "budget", weight, float(weight[choice].sum()) * 0.8)
+        strata = design_strata(channel, choice, [budget], 0.2)
+        control = strata.size - strata.treated
+        usable = (control >= 2) & (strata.treated >= 2)
+        assert strata.size[usable].sum() >= 0.95 * 500
+        assert 0.19 <= control.sum() / 500 <= 0.23
+
     def test_refuses_a_share_outside_its_range(self):
         with pytest.raises(DesignError, match=r"control_share is -0\.1"):
             design_strata(["sms"], np.array([0]), [], -0.1)

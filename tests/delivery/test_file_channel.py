@@ -21,7 +21,7 @@ from python_calamine import CalamineWorkbook
 
 from bihuan.delivery import RECEIPT_SCHEMA, FileChannel, ListLayout, file_channel
 from bihuan.delivery.channel import UnknownChannelError
-from bihuan.delivery.file_channel import list_name
+from bihuan.delivery.file_channel import DamagedListError, list_name
 from bihuan.delivery.target_list import ListLayoutError
 from bihuan.kernel import DefectError
 
@@ -243,6 +243,15 @@ class TestSendAgain:
         old = set(first["outcome_id"].to_pylist())
         assert old < set(both["outcome_id"].to_pylist())
         assert both.num_rows == assignments.num_rows
+
+    def test_an_earlier_list_that_cannot_be_read_stops_the_sending(
+        self, channel, out, assignments, few
+    ):
+        channel().send(few)
+        the_list(out, "parquet").unlink()
+        with pytest.raises(DamagedListError, match="nobody can say"):
+            channel().send(assignments)
+        assert len(manifests(out)) == 1
 
     def test_without_the_look_back_people_would_be_listed_twice(
         self, channel, out, assignments, monkeypatch

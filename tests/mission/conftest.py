@@ -390,8 +390,22 @@ PRODUCTS: Sequence[Sequence[object]] = (
 def write_sources(folder: Path) -> SimpleNamespace:
     """Write the exports of the town's systems, each in its own form and coding."""
     folder.mkdir(parents=True, exist_ok=True)
-    crm = [("客户编号", "客户名称", "性别", "出生年", "客户类型", "地址编号", "网格", "客户经理", "入网日期")]
-    crm += [(*(v or "" for v in row[:8]), f"20{10 + i}年03月05日") for i, row in enumerate(CUSTOMERS)]
+    crm = [
+        (
+            "客户编号",
+            "客户名称",
+            "性别",
+            "出生年",
+            "客户类型",
+            "地址编号",
+            "网格",
+            "客户经理",
+            "入网日期",
+        )
+    ]
+    crm += [
+        (*(v or "" for v in row[:8]), f"20{10 + i}年03月05日") for i, row in enumerate(CUSTOMERS)
+    ]
     users = [("用户编号", "客户编号", "号码", "主套餐", "状态", "月费", "小区"), *MOBILES]
     lines = [("专线号", "客户编号", "带宽", "月租(元)", "合同到期", "端口", "状态", "装机地址")]
     lines += [tuple("" if v is None else v for v in row) for row in LINES]
@@ -400,7 +414,9 @@ def write_sources(folder: Path) -> SimpleNamespace:
     usage += [(user, owner[user], minutes, kb) for user, (minutes, kb) in USAGE.items()]
     billing = folder / "billing.db"
     with sqlite3.connect(billing) as db:
-        db.execute("create table t_bill (acct text, user_no text, cust_no text, mon text, fee_fen int)")
+        db.execute(
+            "create table t_bill (acct text, user_no text, cust_no text, mon text, fee_fen int)"
+        )
         db.executemany(
             "insert into t_bill values (?, ?, ?, ?, ?)",
             [
@@ -463,6 +479,8 @@ def build_town(folder: Path) -> SimpleNamespace:
         reports[f"bill{month:%m}"] = ws.ingest(
             f"{sources.billing}#v_{month:%Y%m}", "billing", month
         )
+    for subject in ("customer", "subscription"):
+        ws.refresh_tags(OCTOBER, subject=subject)
     return SimpleNamespace(
         ws=ws,
         folder=folder,
@@ -535,3 +553,169 @@ def own_operator(operator: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
     changed.folder = tmp_path / "operator"
     changed.ws = open_at(changed.folder / "ws")
     return changed
+
+
+# ------------------------------------------------------------------------------------ campaigns
+
+OFFER_FILE = """
+offers:
+  - offer_id: keep_12
+    title: {zh: 话费合约 12 个月, en: "Bill-credit contract, 12 months"}
+    kind: contract
+    products: [contract_12]
+    price: 0
+    months: 12
+    margin: 60
+    cost: 20
+    eligibility: "not has_contract"
+    channels: [outbound, sms, app]
+  - offer_id: keep_24
+    title: {zh: 购机合约 24 个月, en: "Handset contract, 24 months"}
+    kind: contract
+    products: [contract_24, handset]
+    price: 10
+    months: 24
+    margin: 150
+    cost: 80
+    eligibility: "not has_contract and tenure_months >= 12 and arpu >= 60"
+    channels: [outbound, app]
+  - offer_id: data_pack
+    title: {zh: 5G 流量包, en: 5G data pack}
+    kind: addon
+    products: [data_5g, video_pass]
+    price: 20
+    months: 6
+    margin: 40
+    cost: 5
+    eligibility: "dou >= 4000"
+    channels: [sms, app]
+"""
+CAMPAIGN_FILE = """
+campaign_id: {campaign_id}
+title: {{zh: 存量客户保有, en: Keeping customers}}
+goal:
+  metric: {metric}
+  target: 0.01
+  reason: {{zh: 上季度离网率上升, en: More customers left last quarter}}
+  needs: {{zh: 实惠与流量, en: Savings and data}}
+  starts_on: {starts_on}
+  ends_on: {ends_on}
+audience: "{audience}"
+control_share: {control_share}
+budget: 12000
+{more}
+channels:
+  outbound: {{capacity: 220, unit_cost: 2.0}}
+  sms: {{capacity: 500, unit_cost: 0.05}}
+  app: {{capacity: 300, unit_cost: 0.01}}
+scripts:
+  call: {{zh: 您好，这里是客户服务。, en: "Hello, this is customer care."}}
+  text: {{zh: 专属优惠已为您预留，拒收请回复 R, en: "Reserved for you. Reply R to refuse."}}
+  push: {{zh: 专属优惠，点击查看, en: Tap to see your offer.}}
+mix:
+  - offer: keep_12
+    promotion: {{zh: 每月返还话费, en: credit on every bill}}
+    channels: {{outbound: {{script: call, acceptance: 0.3}}, sms: {{script: text, acceptance: 0.1}}}}
+  - offer: keep_24
+    promotion: {{zh: 购机立减, en: handset discount}}
+    channels: {{outbound: {{script: call, acceptance: 0.25}}, app: {{script: push, acceptance: 0.12}}}}
+    maximum: 150
+  - offer: data_pack
+    promotion: {{zh: 首月半价, en: first month half price}}
+    channels: {{sms: {{script: text, acceptance: 0.15}}, app: {{script: push, acceptance: 0.18}}}}
+action_plan:
+  - {{what: {{zh: 下发清单并培训, en: Issue lists and brief}}, post: planner, starts_on: {starts_on}, ends_on: {starts_on}}}
+  - {{what: {{zh: 渠道执行并回单, en: Carry out and report}}, post: channel_operator, starts_on: {starts_on}, ends_on: {ends_on}}}
+requirements:
+  - {{text: {{zh: 剔除后不少于 300 户, en: At least 300 customers remain}}, check: audience_at_least, value: 300}}
+  - {{text: {{zh: 数据不超过 45 天, en: Data not older than 45 days}}, check: data_age_at_most, value: 45}}
+"""
+
+
+def campaign_text(**changes: object) -> str:
+    """Return a campaign file; what is not given is as for the hand-reported campaign."""
+    fields: dict[str, object] = {
+        "campaign_id": "orders-2026-11",
+        "metric": "ordered",
+        "starts_on": "2026-11-01",
+        "ends_on": "2026-11-30",
+        "audience": "arpu >= 20 and not is_disconnected",
+        "control_share": 0.3,
+        "more": "",
+    }
+    return CAMPAIGN_FILE.format(**fields | changes)
+
+
+@pytest.fixture(scope="session")
+def campaign_file() -> Callable[..., str]:
+    """Writes the text of a campaign file, with changes."""
+    return campaign_text
+
+
+@pytest.fixture(scope="session")
+def carried(operator: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A campaign on paper lists, reported back by hand in a GBK file; read only.
+
+    The tests know what was reported, because it was written here row by row.
+    """
+    folder = tmp_path_factory.mktemp("carried") / "operator"
+    shutil.copytree(operator.folder, folder)
+    ws = open_at(folder / "ws")
+    define(ws, "offers", "offers", OFFER_FILE)
+    define(ws, "campaigns", "orders-2026-11", campaign_text())
+    plan = ws.decide("orders-2026-11", OCTOBER)
+    deployment = ws.deploy("orders-2026-11", OCTOBER)
+    lists = ws.write_lists("orders-2026-11", columns=["arpu", "tenure_months"])
+    assignments = deployment.assignments(ws.view).read().sort_by("assignment_id").to_pylist()
+    reported = report_by_hand(assignments)
+    header = list(reported[0])
+    file = write_csv(folder / "回单.csv", [header, *(row.values() for row in reported)], "gbk")
+    ws = open_at(folder / "ws", datetime(2026, 11, 12, 6, tzinfo=UTC))
+    outcome_report = ws.record_outcomes("orders-2026-11", file)
+    return SimpleNamespace(
+        ws=ws,
+        folder=folder,
+        campaign_id="orders-2026-11",
+        last=OCTOBER,
+        plan=plan,
+        deployment=deployment,
+        lists=lists,
+        assignments=assignments,
+        reported=reported,
+        file=file,
+        outcome_report=outcome_report,
+    )
+
+
+def report_by_hand(assignments: Rows) -> Rows:
+    """Write what seats report: of ten assignments each ends in its own way, one is never heard of."""
+    ways: Sequence[tuple[tuple[str, str], ...]] = (
+        (("failed", "wrong_number"),),
+        (("delivered", ""),),
+        (("delivered", ""), ("connected", ""), ("refused", "wrong_tag:arpu")),
+        (("delivered", ""), ("connected", ""), ("refused", "price")),
+        (("delivered", ""), ("connected", "interested")),
+        (("delivered", ""), ("connected", ""), ("accepted", "")),
+        (("delivered", ""), ("connected", ""), ("accepted", ""), ("ordered", "")),
+        (("delivered", ""), ("connected", ""), ("accepted", ""), ("ordered", "")),
+        (("delivered", ""), ("connected", ""), ("accepted", ""), ("ordered", "")),
+        (),
+    )
+    rows = []
+    for number, assignment in enumerate(assignments):
+        for hour, (stage, reason) in enumerate(ways[number % len(ways)]):
+            is_call = assignment["channel"] == "outbound" and stage == "delivered"
+            rows.append(
+                {
+                    "outcome_id": f"{assignment['assignment_id']}-{stage}",
+                    "assignment_id": assignment["assignment_id"],
+                    "customer_id": assignment["customer_id"],
+                    "stage": stage,
+                    "occurred_at": f"2026-11-05 {10 + hour}:00:00",
+                    "channel": assignment["channel"],
+                    "cost": "2.50" if is_call else "",  # the call centre bills what a call took
+                    "reason": reason,
+                    "source": "回单",
+                }
+            )
+    return rows

@@ -54,38 +54,34 @@ class TestCollectedFromManySystems:
 class TestFusedInOneCustomer:
     """A-02: one customer carries what every party knows of him, ready for an audience."""
 
-    def test_a02_one_profile_holds_crm_billing_network_and_survey(self, own_town) -> None:
-        ws = own_town.ws
-        ws.refresh_tags(OCTOBER)
-        profile = ws.tags(OCTOBER).profile("C001")
-        mine = [user for user, owner, *_ in own_town.mobiles if owner == "C001"]
-        fen = sum(sum(own_town.bills[user]) for user in mine)
+    def test_a02_one_profile_holds_crm_billing_network_and_survey(self, town) -> None:
+        profile = town.ws.tags(OCTOBER).profile("C001")
+        mine = [user for user, owner, *_ in town.mobiles if owner == "C001"]
+        fen = sum(sum(town.bills[user]) for user in mine)
         assert profile["gender"] == "F"  # CRM, GBK file
         assert profile["arpu"] == (Decimal(fen) / 100 / 3).quantize(Decimal("0.01"))  # database
-        mb = [own_town.usage[user][1] / 1024 for user in mine]  # network platform
-        assert profile["dou"] == pytest.approx(sum(mb) / 1)
-        assert profile["satisfaction"] == own_town.survey["C001"]  # research company, SPSS
+        mb = [town.usage[user][1] / 1024 for user in mine]  # network platform
+        assert profile["dou"] == pytest.approx(sum(mb))
+        assert profile["satisfaction"] == town.survey["C001"]  # research company, SPSS
         assert profile["mobile_count"] == 2
 
-    def test_a02_a_rule_may_speak_of_all_parties_at_once(self, own_town) -> None:
-        ws = own_town.ws
-        ws.refresh_tags(OCTOBER)
+    def test_a02_a_rule_may_speak_of_all_parties_at_once(self, town) -> None:
         rule = "satisfaction <= 2 and arpu >= 80 and dou >= 1000 and gender = 'F'"
         arpu: dict[str, float] = defaultdict(float)
         data: dict[str, float] = defaultdict(float)
-        for user, owner, *_ in own_town.mobiles:
-            arpu[owner] += sum(own_town.bills.get(user, (0,))) / 300
-            data[owner] += own_town.usage.get(user, (0, 0))[1] / 1024
+        for user, owner, *_ in town.mobiles:
+            arpu[owner] += sum(town.bills.get(user, (0,))) / 300
+            data[owner] += town.usage.get(user, (0, 0))[1] / 1024
         expected = [
             customer
-            for customer, _, sex, *_ in own_town.customers
+            for customer, _, sex, *_ in town.customers
             if sex == "女"
-            and own_town.survey.get(customer, 9) <= 2
+            and town.survey.get(customer, 9) <= 2
             and arpu[customer] >= 80
             and data[customer] >= 1000
         ]
         assert expected  # the town was made so that somebody fits
-        assert ws.members(rule, OCTOBER)["customer_id"].to_pylist() == expected
+        assert town.ws.members(rule, OCTOBER)["customer_id"].to_pylist() == expected
 
 
 @pytest.mark.mission("P001")
@@ -116,8 +112,8 @@ class TestOneDefinitionForAll:
         assert "9" in refused[0]["raw"]
         assert report.rows_stored == len(own_town.mobiles) - 1
 
-    def test_f09_scattered_records_find_their_customer_by_number(self, town) -> None:
-        index = resolve_identity(town.ws.view, tools_month(town), town.ws.engine)
+    def test_f09_scattered_records_find_their_customer_by_number(self, town, tools) -> None:
+        index = resolve_identity(town.ws.view, tools.months[-1], town.ws.engine)
         numbers = pa.array([row[2] for row in town.mobiles] + ["13999999999"])
         live = [row[1] if row[4] != "3" else None for row in town.mobiles]
         assert index.customers_of_numbers(numbers).to_pylist() == [*live, None]
@@ -131,10 +127,9 @@ class TestNoSilos:
     """A-70: the leased-line scene needs lines, bills and faults of different platforms."""
 
     def test_a70_each_line_is_seen_with_its_bills_although_two_platforms_keep_them(
-        self, own_town
+        self, town
     ) -> None:
-        ws = own_town.ws
-        ws.refresh_tags(OCTOBER, subject="subscription")
+        ws = town.ws
         found = ws.tags(OCTOBER, subject="subscription").read(
             ws.engine, ["line_service", "line_fee", "line_arpu"]
         )
@@ -146,12 +141,7 @@ class TestNoSilos:
         assert lines == {
             line: (
                 Decimal(fee).quantize(Decimal("0.01")),
-                (Decimal(sum(own_town.bills[line])) / 300).quantize(Decimal("0.01")),
+                (Decimal(sum(town.bills[line])) / 300).quantize(Decimal("0.01")),
             )
-            for line, _, _, fee, *_ in own_town.lines
+            for line, _, _, fee, *_ in town.lines
         }
-
-
-def tools_month(town: SimpleNamespace):
-    """Return the date of the newest customers."""
-    return town.ws.view.dates("customer")[-1]

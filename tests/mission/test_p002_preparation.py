@@ -105,7 +105,9 @@ def office(tmp_path_factory: pytest.TempPathFactory, tools) -> SimpleNamespace:
 def run(office: SimpleNamespace, name: str):
     """Run a recipe file over the workspace's lake."""
     ws: bh.Workspace = office.ws
-    return prepare(load_recipe(office.recipes / f"{name}.yaml"), ws.view, as_day(OCTOBER), ws.engine)
+    return prepare(
+        load_recipe(office.recipes / f"{name}.yaml"), ws.view, as_day(OCTOBER), ws.engine
+    )
 
 
 def as_day(text: str) -> date:
@@ -177,7 +179,7 @@ class TestFourBlocks:
             for customer, _, a, s, o in PEOPLE
         }
 
-    def test_f13_convert_units_and_codes(self, town: SimpleNamespace, tools) -> None:
+    def test_f13_convert_units_and_codes(self, town: SimpleNamespace, tmp_path: Path) -> None:
         recipe = """
 recipe: usage_gb
 meaning: {zh: 以 GB 计的流量, en: Data in GB}
@@ -189,8 +191,8 @@ steps:
   - rename: {voice_minutes: voice_hours}
   - sort: [subscription_id]
 """
-        path = tools.define(town.ws, "recipes", "usage_gb", recipe)
-        rows = run(SimpleNamespace(ws=town.ws, recipes=path.parent), "usage_gb").to_pylist()
+        (tmp_path / "usage_gb.yaml").write_text(recipe, encoding="utf-8")
+        rows = run(SimpleNamespace(ws=town.ws, recipes=tmp_path), "usage_gb").to_pylist()
         words = {"1": "在用", "2": "停机", "3": "离网"}
         status = {user: words[code] for user, _, _, _, code, *_ in town.mobiles}
         assert [
@@ -243,8 +245,12 @@ class TestSpreadsheetsAndSpss:
         gap = [i for i, value in enumerate(data["october"]) if value is None or value != value]
         assert gap == [2]  # P03 has no bill: system-missing, not 0
         ws = tools.open_at(tmp_path / "ws")
-        mapping = "source: {format: spss}" + MAPPINGS["bills"].replace("amount: fee", "amount: october")
-        mapping = mapping.replace("customer_id: id", "customer_id: customer_id").replace("{id}", "{customer_id}")
+        mapping = "source: {format: spss}" + MAPPINGS["bills"].replace(
+            "amount: fee", "amount: october"
+        )
+        mapping = mapping.replace("customer_id: id", "customer_id: customer_id").replace(
+            "{id}", "{customer_id}"
+        )
         mapping = mapping.replace("      discount_amount: disc\n", "")
         tools.define(ws, "mappings", "sav", mapping)
         ws.ingest(tmp_path / "out.sav", "sav", OCTOBER)

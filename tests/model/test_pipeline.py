@@ -22,7 +22,10 @@ from bihuan.model import (
     evaluate_scores,
 )
 from bihuan.model.metrics import auc
+from bihuan.model.pipeline import FoldsError
+from bihuan.model.steps.calibration import fit_calibration
 from bihuan.model.steps.features import FeatureRules, prepare
+from bihuan.model.steps.learner import BoostedSettings
 from bihuan.model.steps.sampling import SamplingRules, ValidationRules
 from bihuan.model.steps.tuning import NoFeatureError
 
@@ -75,6 +78,18 @@ class TestCrossValidateOnRealCustomers:
         spec = replace(QUICK, learner="blend")
         one, two = (cross_validate(frame, spec, folds=3, seed=5) for _ in range(2))
         assert np.array_equal(one.scores, two.scores)
+
+
+class TestFolds:
+    @pytest.mark.parametrize("folds", [1, 31])
+    def test_more_folds_than_cases_are_refused(self, telco, folds):
+        rows = np.concatenate([np.flatnonzero(telco.label)[:30], np.flatnonzero(~telco.label)[:90]])
+        with pytest.raises(FoldsError, match="of 30 cases"):
+            cross_validate(part(telco, rows), QUICK, folds=folds)
+
+    def test_as_many_folds_as_few_cases_allow(self, telco):
+        rows = np.concatenate([np.flatnonzero(telco.label)[:30], np.flatnonzero(~telco.label)[:90]])
+        assert len(cross_validate(part(telco, rows), QUICK, folds=10).fold_auc) == 10
 
 
 def noisy(telco):
@@ -142,6 +157,21 @@ class TestBuildModelOnKnownTruth:
         ceiling = auc(fresh.label, fresh.probability)
         assert auc(fresh.label, score) > ceiling - 0.006
         assert evaluate_scores(fresh.label, score).calibration_error < 0.015
+
+    def test_calibration_on_training_rows_would_be_caught(self, make_truth):
+        """Seeded defect: trees that know their rows by heart look calibrated to themselves."""
+        train, fresh = make_truth(4000, 1), make_truth(20_000, 2)
+        greedy = BoostedSettings(trees=300, leaves=31, min_rows=5, l2=0.0)
+        spec = ModelSpec(name="greedy", learner="lightgbm", calibration="platt", boosted=greedy)
+        model = build_model(train.frame, spec, seed=0)
+        own = fit_calibration(model.learner.logits(train.frame.decode()), train.label, "platt")
+        defective = replace(model, calibration=own)
+        error, wrong = (
+            evaluate_scores(fresh.label, one.score(fresh.features)).calibration_error
+            for one in (model, defective)
+        )
+        assert error < 0.03
+        assert wrong > 0.08
 
     def test_the_metrics_promised_are_those_that_come(self, make_truth):
         """Coverage: the interval on the card holds the AUC on a large fresh sample."""

@@ -13,11 +13,13 @@ The answer is one line: ``{"code": exit code or minus the signal, "seconds": ...
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -85,17 +87,15 @@ class EagerPublication:
         return None
 
     def folder(self, table: str, as_of: date, *, lineage: Any) -> Any:
-        import contextlib
-
         lake, clock = self._context
 
         @contextlib.contextmanager
         def at_once():
-            with Lake.publication(lake, clock) as publication:
-                with publication.folder(table, as_of, lineage=lineage) as folder:
-                    yield folder
-                kept = folder
-                self.moved = kept
+            with (
+                Lake.publication(lake, clock) as publication,
+                publication.folder(table, as_of, lineage=lineage) as folder,
+            ):
+                yield folder
             target = lake.view().get(table, as_of).files[0].parent
             folder.symlink_to(target)  # the run goes on reading what it staged
 
@@ -133,14 +133,14 @@ def main() -> None:
         start = time.perf_counter()
         child = os.fork()
         if child == 0:
+            code = 1
             try:
                 run(order, defective=defective)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                os._exit(code)
         if "delay" in order:
             time.sleep(order["delay"])
             os.kill(child, signal.SIGKILL)

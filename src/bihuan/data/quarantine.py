@@ -4,6 +4,7 @@ A folder beside the lake. Every ingest with bad rows leaves one batch::
 
     quarantine/<batch id>/rows.parquet     one row per bad row and table, never changed
     quarantine/<batch id>/batch.json       where it came from, counts, state open | replayed
+    quarantine/.staging/...                being written, or left by a killed process
 
 A batch is written whole before the lake publishes the good rows, so no row is ever in neither.
 """
@@ -141,7 +142,7 @@ class BatchWriter:
     def __init__(self, root: Path, batch: Batch) -> None:
         self._root = root
         self._batch = batch
-        self._folder = root / f".staging-{batch.id}-{os.getpid()}"
+        self._folder = root / ".staging" / f"{batch.id}-{os.getpid()}"
         self._rows: list[dict[str, Any]] = []
         self._counts: dict[str, Counter[str]] = {}
         self._file: pq.ParquetWriter | None = None
@@ -286,7 +287,7 @@ class Quarantine:
 
     def sweep(self) -> int:
         """Remove what killed processes left unfinished; return how many folders."""
-        dead = list(self.root.glob(".staging-*"))
+        dead = list((self.root / ".staging").glob("*"))
         for path in dead:
             shutil.rmtree(path, ignore_errors=True)
         return len(dead)

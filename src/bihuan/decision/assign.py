@@ -21,6 +21,8 @@ from bihuan.decision.options import ROUNDING, Floats, Indices, Limit, mix
 from bihuan.kernel import UserError, random_stream
 
 CHUNK_IDS = 1 << 20
+SEPARATOR = " · "
+MERGE_TRIALS = 30  # partners tried for a small stratum; keeps thousands of strata quick
 
 
 class DesignError(UserError):
@@ -98,7 +100,7 @@ def design_strata(
     The strata are channels. Where the most loaded lot could still break a limit (a maximum of an
     offer sold through several channels, seats of one unit), the strata are split by what their
     customers use of it; within equal users every lot uses the same. Strata too small to hold two
-    in each arm are put together again, and treat fewer if a lot could then break a limit.
+    in each arm are put together again where no lot can then break a limit.
 
     Parameters
     ----------
@@ -128,12 +130,10 @@ def design_strata(
         if cells.load(member, treated, i) > limit.bound * (1 + ROUNDING):
             member, names = _split(member, names, limit.name, cells.weight[:, i])
             treated = cells.floor(member, len(names), control_share)
-    if control_share > 0:
-        channels = [str(kinds[code[member == s][0]]) for s in range(len(names))]
-        member, names = _merge_small(cells, member, (names, channels), control_share)
-    treated = cells.floor(member, len(names), control_share)
     bounds = np.array([limit.bound for limit in narrow]) * (1 + ROUNDING)
-    _lower(cells, member, treated, bounds)
+    if control_share > 0:
+        member, names = _merge_small(cells, member, names, bounds, control_share)
+    treated = cells.floor(member, len(names), control_share)
     _raise(cells, member, treated, bounds, control_share)
     size = cells.size(member, len(names))
     return Strata(tuple(names), member[cell], size, treated)
@@ -259,19 +259,26 @@ class _Cells:
     def floor(self, member: Indices, n_strata: int, control_share: float) -> Indices:
         """Return how many of each stratum to treat, rounded down."""
         share = self.size(member, n_strata) * (1.0 - control_share)
-        return np.floor(share + ROUNDING).astype(np.int64)
+        whole: Indices = np.floor(share + ROUNDING).astype(np.int64)
+        return whole
 
-    def taken(self, member: Indices, treated: Indices, limit: int) -> tuple[Indices, Indices]:
-        """Return the most loaded lot: an order of cells and how many of each it treats."""
+    def heaviest(self, inside: Indices, control_share: float) -> Floats:
+        """Return the most that the treated of one stratum can use of each limit, (n_limits,)."""
+        treated = math.floor(self.count[inside].sum() * (1.0 - control_share) + ROUNDING)
+        weight = self.weight[inside]
+        order = np.argsort(-weight, axis=0, kind="stable")
+        count = self.count[inside][order]
+        taken = np.clip(treated - (np.cumsum(count, axis=0) - count), 0, count)
+        load: Floats = np.sum(np.take_along_axis(weight, order, axis=0) * taken, axis=0)
+        return load
+
+    def load(self, member: Indices, treated: Indices, limit: int) -> float:
+        """Return the most that all treated can use of one limit, whatever the lot."""
         order = np.lexsort((-self.weight[:, limit], member))
         count, stratum = self.count[order], member[order]
         before = np.cumsum(count) - count
         before -= before[np.searchsorted(stratum, stratum)]
-        return order, np.clip(treated[stratum] - before, 0, count)
-
-    def load(self, member: Indices, treated: Indices, limit: int) -> float:
-        """Return the most that the treated can use of a limit, whatever the lot."""
-        order, taken = self.taken(member, treated, limit)
+        taken = np.clip(treated[stratum] - before, 0, count)
         return float(self.weight[order, limit] @ taken)
 
 
@@ -302,46 +309,42 @@ def _split(
     old = pairs // len(levels)
     is_split = np.bincount(old, minlength=len(names)) > 1
     labels = [
-        f"{names[o]} · {limit}={levels[p % len(levels)]:g}" if is_split[o] else names[o]
+        f"{names[o]}{SEPARATOR}{limit}={levels[p % len(levels)]:g}" if is_split[o] else names[o]
         for o, p in zip(old.tolist(), pairs.tolist(), strict=True)
     ]
     return new.astype(np.int64), labels
 
 
 def _merge_small(
-    cells: _Cells, member: Indices, named: tuple[list[str], list[str]], control_share: float
+    cells: _Cells, member: Indices, names: list[str], bounds: Floats, control_share: float
 ) -> tuple[Indices, list[str]]:
-    """Put strata of one channel together until each can hold two customers in each arm."""
-    names, channels = named
-    enough = math.ceil(2 / min(control_share, 1 - control_share))
-    size = cells.size(member, len(names))
-    target = np.arange(len(names))
-    for channel in dict.fromkeys(channels):
-        own = [s for s in range(len(names)) if channels[s] == channel]
-        small = [s for s in own if size[s] < enough]
-        large = [s for s in own if size[s] >= enough]
-        head, filled = -1, enough
-        for s in small:
-            if filled >= enough and size[small[small.index(s) :]].sum() >= enough:
-                head, filled = s, 0
-            elif filled >= enough and head < 0:  # too few small ones to stand alone
-                head = large[-1] if large else s
-            target[s] = head
-            filled += size[s]
-    kept, member = np.unique(target[member], return_inverse=True)
-    merged = np.bincount(target, minlength=len(names)) > 1
-    labels = [f"{names[s]} +" if merged[s] else names[s] for s in kept.tolist()]
-    return member.astype(np.int64), labels
+    """Put small strata of one channel together, as far as no lot can then break a limit.
 
-
-def _lower(cells: _Cells, member: Indices, treated: Indices, bounds: Floats) -> None:
-    """Treat fewer, heaviest users first, until no lot can break a limit."""
-    for i, bound in enumerate(bounds):
-        while cells.load(member, treated, i) > bound:
-            order, taken = cells.taken(member, treated, i)
-            last = np.zeros(len(treated))  # weight of the lightest treated of each stratum
-            last[member[order[taken > 0]]] = cells.weight[order[taken > 0], i]
-            treated[int(np.argmax(last))] -= 1
+    A stratum is small if it cannot hold two customers in each arm; evaluation could not use it.
+    """
+    enough = 2 / min(control_share, 1 - control_share)
+    inside = [np.flatnonzero(member == s) for s in range(len(names))]
+    size = [int(cells.count[part].sum()) for part in inside]
+    channel = [names[s].split(SEPARATOR)[0] for s in range(len(names))]
+    own = [cells.heaviest(part, control_share) for part in inside]
+    load = np.sum(own, axis=0)
+    for s in sorted(range(len(names)), key=lambda s: size[s]):
+        partners = [o for o in range(len(names)) if o != s and channel[o] == channel[s] and size[o]]
+        for other in sorted(partners, key=lambda o: size[o])[:MERGE_TRIALS]:
+            if size[s] >= enough or not size[s]:
+                break
+            both = np.concatenate([inside[other], inside[s]])
+            joint = cells.heaviest(both, control_share)
+            if (load - own[s] - own[other] + joint <= bounds).all():
+                load = load - own[s] - own[other] + joint
+                inside[other], own[other] = both, joint
+                size[other], size[s], own[s] = size[other] + size[s], 0, 0 * joint
+    kept = [s for s in range(len(names)) if size[s]]
+    merged = member.copy()
+    for new, s in enumerate(kept):
+        merged[inside[s]] = new
+    is_mixed = [len(np.unique(member[inside[s]])) > 1 for s in kept]
+    return merged, [names[s] + " +" * mixed for s, mixed in zip(kept, is_mixed, strict=True)]
 
 
 def _raise(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,32 +308,26 @@ def build_options(
         If a value is infinite.
     """
     n, m = value.shape
-    draw = random_stream(seed, "allocate", "order")
-    words = draw.integers(1, 2**63, size=len(limits) + m + 2, dtype=np.uint64)
+    words = random_stream(seed, "allocate", "order").integers(
+        1, 2**63, size=len(limits) + m, dtype=np.uint64
+    )
     group, members = _group(n, limits, words[: len(limits)])
     usage = _usage(m, limits, members)
     bound = np.array([limit.bound for limit in limits], dtype=np.float64)
-    parts = [
-        _open_cells(value, slice(at, at + step))
-        for step in [max(1, CHUNK_OPTIONS // max(m, 1))]
-        for at in range(0, n, step)
-    ]
-    cell = np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.int64)
-    amount = np.concatenate([part[1] for part in parts]) if parts else np.empty(0)
-    del parts
-    kind = group[cell // max(m, 1)].astype(np.int64) * m + cell % max(m, 1)
-    extra = {
-        i: np.where(members[group[cell // m], i], limit.weight.reshape(-1)[cell], 0.0)
-        for i, limit in enumerate(limits)
-        if limit.weight.ndim == 2
-    }
-    first = np.flatnonzero(np.diff(cell // max(m, 1), prepend=-1))
-    customer = cell[first] // max(m, 1)
+    size = np.zeros(n, dtype=np.int64)
+    step = max(1, CHUNK_OPTIONS // max(m, 1))
+    opened = [_open_cells(value, slice(at, at + step), size) for at in range(0, n, step)]
+    customer = np.flatnonzero(size)
+    small = np.int16 if usage.shape[0] < 2**15 else np.int32
     raw = Options(
-        start=np.append(first, len(cell)),
-        value=amount,
-        kind=kind.astype(np.int16 if usage.shape[0] < 2**15 else np.int32),
-        extra=extra,
+        start=np.concatenate([[0], np.cumsum(size[customer])]),
+        value=_joined([value[part].astype(np.float64) for part in opened], np.float64),
+        kind=_joined([(group[row] * m + column).astype(small) for row, column in opened], small),
+        extra={
+            i: _joined([limit.weight[p] * members[group[p[0]], i] for p in opened], np.float64)
+            for i, limit in enumerate(limits)
+            if limit.weight.ndim == 2
+        },
         usage=usage,
         bound=bound,
         ceiling=np.full(len(bound), np.inf),
@@ -340,8 +335,12 @@ def build_options(
         customer=customer,
         mass=np.ones(len(customer)),
     )
-    words = words[len(limits) :]
-    return raw.take(_canonical_order(raw, words[cell % max(m, 1)]), raw.mass)
+    del opened
+    return raw.take(_canonical_order(raw, words[len(limits) :]), raw.mass)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype=dtype), *parts])
 
 
 def _group(
@@ -382,8 +381,10 @@ def _usage(m: int, limits: Sequence[Limit], members: NDArray[np.bool_]) -> csr_a
     return csr_array(entries, shape=shape)
 
 
-def _open_cells(value: NDArray[np.floating], rows: slice) -> tuple[Indices, Floats]:
-    """Return the flat positions and values of the open cells of some rows."""
+def _open_cells(
+    value: NDArray[np.floating], rows: slice, size: Indices
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return row and column of the open cells of some rows; write how many each row has."""
     block = value[rows]
     if np.isinf(block).any():
         at = np.argwhere(np.isinf(block))[0]
@@ -393,16 +394,21 @@ def _open_cells(value: NDArray[np.floating], rows: slice) -> tuple[Indices, Floa
             zh=f"第 {rows.start + at[0]} 行客户、第 {at[1]} 个候选的价值为无穷大;不可选请用 NaN。",
         )
     is_open = block > 0
-    cell = np.flatnonzero(is_open) + rows.start * value.shape[1]
-    return cell, block[is_open].astype(np.float64)
+    size[rows] = is_open.sum(axis=1)
+    row, column = np.nonzero(is_open)
+    return (row + rows.start).astype(np.int32), column.astype(np.int32)
 
 
 def _canonical_order(options: Options, word: NDArray[np.uint64]) -> Indices:
     """Return the customers ordered by group, then by a hash of candidates, values and weights."""
-    mark = mix(options.value.view(np.uint64) ^ word)
-    for weight in options.extra.values():
-        mark = mix(mark ^ weight.view(np.uint64))
-    content = np.add.reduceat(mark, options.start[:-1]) if len(mark) else np.empty(0, np.uint64)
+    content = np.zeros(options.n_customers, dtype=np.uint64)
+    for customers, cells in options.chunks():
+        candidate = options.kind[cells] % len(word)
+        mark = mix(options.value[cells].view(np.uint64) ^ word[candidate])
+        for weight in options.extra.values():
+            mark = mix(mark ^ weight[cells].view(np.uint64))
+        begin = options.start[customers] - options.start[customers.start]
+        content[customers] = np.add.reduceat(mark, begin)
     order: Indices = np.lexsort((content, options.group))
     return order
 

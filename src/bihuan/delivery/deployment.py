@@ -135,10 +135,26 @@ class Deployment:
 def assignment_id(deployment_id: str, customer_id: str, step: int, generation: int) -> str:
     """Return the id of one assignment, the same that :func:`deploy` gives to its row.
 
+    Parameters
+    ----------
+    deployment_id
+        The deployment.
+    customer_id
+        The customer.
+    step
+        Step of the campaign, 1 = first.
+    generation
+        The deployment's generation.
+
+    Returns
+    -------
+    str
+        ``hash_id(deployment_id, customer_id, step, generation)``.
+
     Examples
     --------
     >>> assignment_id("5d0c", "c-1", 1, 0)
-    'ec41fe4d4ae3b6d7d5a4'
+    'f50d76afa9358115f709'
     """
     return hash_id(deployment_id, customer_id, step, generation)
 

@@ -39,7 +39,7 @@ from bihuan.delivery.channel import (
     receipt_rows,
     require_columns,
 )
-from bihuan.delivery.logged import text_bytes
+from bihuan.delivery.logged import sorted_hash, text_bytes
 from bihuan.delivery.sql import statement
 from bihuan.delivery.target_list import (
     BOM,
@@ -54,6 +54,7 @@ from bihuan.kernel import (
     DefectError,
     Progress,
     SilentProgress,
+    UserError,
     canonical_json,
     file_lock,
     hash_id,
@@ -64,6 +65,10 @@ from bihuan.kernel.files import sync_folder
 CHUNK_ROWS = 1_000_000  # rows formatted at a time; bounds the memory at about 1 GB
 _PLAIN_UNIT = re.compile(r"[0-9a-z\u4e00-\u9fff][0-9a-z_\-\u4e00-\u9fff]{0,39}")
 _COLUMNS = (*(name for name in LIST_TITLES if name != "script"), "deployment_id")
+
+
+class DamagedListError(UserError):
+    """An earlier list is damaged; sending on could list somebody twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,8 @@ class FileChannel:
             the batch is shown then.
         UnknownChannelError
             If a channel is not in the register.
+        DamagedListError
+            If an earlier batch of the deployment cannot be read.
         """
         require_columns(assignments, _COLUMNS, "Assignments")
         if not assignments.num_rows:
@@ -141,26 +148,26 @@ class FileChannel:
         home = self.folder / safe_name(deployment_ids[0])
         with file_lock(home / ".lock"):
             _recover(home)
-            listed = self._listed_before(assignments, home)
+            batch_id = self._batch_id(assignments)
+            listed = self._listed_before(assignments, home, batch_id)
             fresh = self._without(assignments, [rows for rows, _ in listed])
+            if listed and fresh.num_rows:
+                batch_id = self._batch_id(fresh)
             if fresh.num_rows:
-                listed.append((fresh, self._publish(fresh, home)))
+                listed.append((fresh, self._publish(fresh, home, batch_id)))
         receipts = [self._receipts(rows, moment) for rows, moment in listed]
         return pa.concat_tables(receipts)
 
-    def _listed_before(self, assignments: pa.Table, home: Path) -> list[tuple[pa.Table, datetime]]:
+    def _listed_before(
+        self, assignments: pa.Table, home: Path, own: str
+    ) -> list[tuple[pa.Table, datetime]]:
         """Return the rows that stand in other batches, with the moment of their listing."""
-        own = self._batch_id(assignments)
         found = []
-        for folder in sorted(home.glob("*/manifest.json")):
-            manifest = json.loads(folder.read_bytes())
+        for path in sorted(home.glob("*/manifest.json")):
+            manifest = json.loads(path.read_bytes())
             if manifest["batch_id"] == own:
                 continue
-            known = pa.concat_tables(
-                pq.read_table(folder.parent / entry["name"], columns=["assignment_id"])
-                for entry in manifest["files"]
-                if entry["format"] == "parquet"
-            )
+            known = _listed_ids(path.parent, manifest)
             query = statement(
                 "SELECT assignment.* FROM assignment"
                 " WHERE assignment_id IN (SELECT assignment_id FROM known)"
@@ -184,14 +191,10 @@ class FileChannel:
     def _batch_id(self, assignments: pa.Table) -> str:
         query = statement("SELECT assignment_id FROM assignment ORDER BY assignment_id")
         ids = self.engine.query(query, {"assignment": assignments})["assignment_id"]
-        digest = hashlib.sha256()
-        for chunk in ids.cast(pa.large_string()).chunks:
-            digest.update(text_bytes(chunk))
-        return hash_id("batch", digest.hexdigest())
+        return hash_id("batch", sorted_hash(ids))
 
-    def _publish(self, rows: pa.Table, home: Path) -> datetime:
+    def _publish(self, rows: pa.Table, home: Path, batch_id: str) -> datetime:
         """Build the batch out of sight, show it by a rename, and return its listing moment."""
-        batch_id = self._batch_id(rows)
         target, staging, old = home / batch_id, home / ".staging", home / f".old-{batch_id}"
         listed_at = self.clock.now()
         if target.exists():
@@ -305,6 +308,19 @@ class FileChannel:
         )
 
 
+def _listed_ids(batch: Path, manifest: dict[str, Any]) -> pa.Table:
+    names = [entry["name"] for entry in manifest["files"] if entry["format"] == "parquet"]
+    try:
+        tables = [pq.read_table(batch / name, columns=["assignment_id"]) for name in names]
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedListError(
+            f"A list of batch {batch.name} is unreadable, so nobody can say who is on it: {error}.",
+            remedy="Restore the batch's folder from its backup, then send again.",
+            zh=f"批次 {batch.name} 的清单无法读取,不能判断谁已在清单上。请从备份恢复后再发送。",
+        ) from error
+    return pa.concat_tables(tables)
+
+
 def list_name(channel: str, org_unit_id: str | None) -> str:
     """Return the file name of a list without its ending; safe whatever the unit's id is.
 
@@ -317,7 +333,7 @@ def list_name(channel: str, org_unit_id: str | None) -> str:
     >>> list_name("sms", "grid-07"), list_name("sms", None)
     ('sms__grid-07', 'sms___unassigned')
     >>> list_name("sms", "../../etc/passwd")
-    'sms__etcpasswd-f3a8d8d9'
+    'sms__etcpasswd-9739f481'
     """
     return f"{channel}__{'_unassigned' if org_unit_id is None else safe_name(org_unit_id)}"
 

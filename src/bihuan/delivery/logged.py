@@ -179,20 +179,24 @@ def decision_content_hash(decisions: pa.Table, engine: Engine) -> str:
     cells = (exp.func("COALESCE", exp.cast(value, "TEXT"), _MISSING) for value in values)
     line = joined(*(part for cell in cells for part in (cell, _BETWEEN)))
     query = exp.select(exp.alias_(line, "line")).from_("decision").order_by("line")
-    lines = engine.query(query, {"decision": decisions})["line"].cast(pa.large_string())
+    return sorted_hash(engine.query(query, {"decision": decisions})["line"])
+
+
+def sorted_hash(texts: pa.ChunkedArray) -> str:
+    """Return the SHA-256 of sorted texts, joined; no value may be missing."""
     digest = hashlib.sha256()
-    for chunk in lines.chunks:
+    for chunk in texts.chunks:
         digest.update(text_bytes(chunk))
     return digest.hexdigest()
 
 
-def text_bytes(lines: pa.LargeStringArray) -> memoryview:
-    """Return the joined UTF-8 bytes of an Arrow text column without missing values, uncopied."""
-    _, offsets, data = lines.buffers()
-    if data is None or not len(lines):
+def text_bytes(texts: pa.Array) -> memoryview:
+    """Return the joined UTF-8 bytes of an Arrow text array without missing values, uncopied."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
         return memoryview(b"")
-    ends = memoryview(offsets).cast("q")
-    return memoryview(data)[ends[lines.offset] : ends[lines.offset + len(lines)]]
+    ends = memoryview(offsets).cast("q" if pa.types.is_large_string(texts.type) else "i")
+    return memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]]
 
 
 def _rule_query(values: Mapping[str, str]) -> exp.Query:

@@ -45,7 +45,7 @@ class NumberPart:
 
 
 def row_hash_id(*parts: str | int | TextPart | NumberPart) -> exp.Expr:
-    r"""Return the SQL expression that gives every row ``hash_id(*parts)``.
+    """Return the SQL expression that gives every row ``hash_id(*parts)``.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def row_hash_id(*parts: str | int | TextPart | NumberPart) -> exp.Expr:
 
     Examples
     --------
-    >>> row_hash_id("d", NumberPart("step")).sql("spark")
-    "SUBSTRING(SHA2(CONCAT('[\"d\",', COALESCE(CAST(step AS STRING), 'null'), ']'), 256), 1, 20)"
+    >>> print(row_hash_id("d", NumberPart("step")).sql("spark"))
+    SUBSTRING(SHA2(CONCAT('["d",', COALESCE(CAST(step AS STRING), 'null'), ']'), 256), 1, 20)
     """
     pieces: list[exp.Expr] = []
     text = "["

@@ -127,12 +127,15 @@ def publish_contacts(
         )
         contacts = contact_rows(states, zone=zone, engine=engine)
         months = set(pc.unique(contacts["as_of"]).to_pylist())
-        counts = dict.fromkeys(sorted(months), 0)
+        # A late report may have moved a contact to an earlier month, so every month in which it
+        # may have stood is written again.
+        since = deployment.valid_from.replace(day=1)
+        months |= {day for day in view.dates(CONTACT) if day >= since}
+        if not months:
+            return {}
+        counts: dict[date, int] = {}
         with lake.publication(clock) as publication:
-            # A late report may have moved a contact to an earlier month, so every month in which
-            # it may have stood is written again.
-            since = deployment.valid_from.replace(day=1)
-            for month in sorted(months | {day for day in view.dates(CONTACT) if day >= since}):
+            for month in sorted(months):
                 mine = contacts.filter(pc.equal(contacts["as_of"], month))
                 counts[month] = mine.num_rows
                 rows = mine.select(schema.names).cast(schema)

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bihuan.kernel import DefectError, Progress, SilentProgress, random_stream
+from bihuan.kernel import DefectError, Progress, SilentProgress, UserError, random_stream
 from bihuan.model.card import DataFacts, FeatureFact, ModelCard, Step, Text
 from bihuan.model.frame import Columns, LabelledFrame
 from bihuan.model.metrics import Metrics, NotEstimable, evaluate_scores
@@ -47,6 +47,10 @@ COMPARED_ROWS = 20_000  # a tenth of them is known to 0.2 percent points
 WEIGHED_ROWS = 5_000  # a share of influence is known to a percent from so many
 VERDICTS = {"stable": "稳定", "watch": "需关注", "shifted": "已明显变化"}
 LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn")
+
+
+class FoldsError(UserError):
+    """The rows cannot be cut into so many folds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +195,7 @@ def cross_validate(
     spec
         The order form.
     folds
-        At least 2.
+        From 2 to the number of rows of the rarer answer.
     seed
         Of the folds and of every draw inside.
     progress
@@ -201,8 +205,22 @@ def cross_validate(
     -------
     CrossValidation
         Nothing in the score of a row was learnt from that row or its fold.
+
+    Raises
+    ------
+    TooFewPositivesError
+        If there are fewer than 30 rows of either answer.
+    FoldsError
+        If there are more folds than rows of the rarer answer.
     """
     require_cases(frame.label)
+    cases = int(min(frame.label.sum(), (~frame.label).sum()))
+    if not 2 <= folds <= cases:
+        raise FoldsError(
+            f"{folds} folds cannot each hold one of {cases} cases.",
+            remedy=f"Choose from 2 to {min(cases, 10)} folds.",
+            zh=f"{cases} 个案例无法分成 {folds} 折,请选择 2 到 {min(cases, 10)} 折。",
+        )
     data = DecodedRows(frame.decode(), frame.label, frame.period)
     fold = stratified_folds(frame.label, folds, random_stream(seed, "cross-validation"))
     scores = np.empty(frame.n)

@@ -182,13 +182,15 @@ class BuiltModel:
 
         Parameters
         ----------
-        features, as_of
+        features
             As for :meth:`score`.
         top
             Reasons per row.
         direction
             ``raise``: what speaks for the outcome; ``lower``: against; ``both``: the largest
             either way.
+        as_of
+            As for :meth:`score`.
 
         Returns
         -------

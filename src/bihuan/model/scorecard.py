@@ -225,10 +225,12 @@ class Scorecard:
 
         Parameters
         ----------
-        features, as_of
+        features
             As for :meth:`score`.
         top
             Answers per row, at most the number of items.
+        as_of
+            As for :meth:`score`.
 
         Returns
         -------

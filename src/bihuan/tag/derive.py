@@ -228,6 +228,8 @@ class _Plan:
         self.pending: dict[str, PendingTag] = {}
         self.short_windows: dict[str, tuple[int, int]] = {}
         self._fingerprints: dict[str, str] = {}
+        self._windows: dict[tuple[str, int], tuple[Snapshot, ...]] = {}
+        self._columns: dict[str, frozenset[str]] = {}  # by snapshot id
         self._waiting: dict[str, list[str]] = {}
         members: dict[str, list[BoundTag]] = {}
         for tag in dictionary.live(subject):
@@ -263,7 +265,7 @@ class _Plan:
             )
         upstream = [self._fingerprints[name] for name in bound.upstream]
         if tag.table is not None:
-            window = [s for s in self._snapshots(tag) if self._age(s) < tag.window_months]
+            window = self._snapshots(tag)
             if lack := self._lack(bound, window):
                 return lack
             if len(window) < tag.window_months:
@@ -274,17 +276,26 @@ class _Plan:
         )
         return None
 
-    def _snapshots(self, tag: TagDefinition) -> list[Snapshot]:
+    def _snapshots(self, tag: TagDefinition) -> tuple[Snapshot, ...]:
         """Return what a tag may read: the state at the date, or each month's last facts."""
         if tag.table is None:
-            return []
-        contract = self.contracts.get(tag.table)
-        if contract is None or contract.grain == "state":
-            snapshot = self.view.find(tag.table, self.as_of)
-            return [] if snapshot is None else [snapshot]
-        window = self.view.upto(tag.table, self.as_of, months=tag.window_months)
-        # facts of a month accumulate, so a later snapshot of the same month holds the earlier
-        return list({self._age(snapshot): snapshot for snapshot in window}.values())
+            return ()
+        key = (tag.table, tag.window_months)
+        if key not in self._windows:
+            contract = self.contracts.get(tag.table)
+            if contract is None or contract.grain == "state":
+                snapshot = self.view.find(tag.table, self.as_of)
+                self._windows[key] = () if snapshot is None else (snapshot,)
+            else:
+                # a month's facts accumulate: its later snapshot holds what the earlier held
+                upto = self.view.upto(tag.table, self.as_of, months=tag.window_months)
+                self._windows[key] = tuple({self._age(s): s for s in upto}.values())
+        return self._windows[key]
+
+    def _columns_of(self, snapshot: Snapshot) -> frozenset[str]:
+        if snapshot.id not in self._columns:
+            self._columns[snapshot.id] = frozenset(pq.read_schema(snapshot.files[0]).names)
+        return self._columns[snapshot.id]
 
     def _age(self, snapshot: Snapshot) -> int:
         years, months = self.as_of.year - snapshot.as_of.year, self.as_of.month
@@ -294,8 +305,8 @@ class _Plan:
         tag = bound.definition
         needed = {*bound.expression.columns, tag.id_column}
         if window:
-            have = {name for s in window for name in pq.read_schema(s.files[0]).names}
-            if not (absent := sorted(needed - have)):
+            absent = sorted(needed.difference(*(self._columns_of(s) for s in window)))
+            if not absent:
                 return None
             en = f"The snapshots of '{tag.table}' have no column '{absent[0]}'."
             zh = f"表 {tag.table} 的快照中没有列 {absent[0]}。"
@@ -318,7 +329,7 @@ class _Plan:
     def _group(self, name: str, tags: list[BoundTag]) -> _Group:
         months = max(tag.definition.window_months for tag in tags)
         widest = next(t.definition for t in tags if t.definition.window_months == months)
-        snapshots = tuple(self._snapshots(widest))
+        snapshots = self._snapshots(widest)
         prints = {t.definition.name: self._fingerprints[t.definition.name] for t in tags}
         table = tag_table(self.subject, name)
         fingerprint = hash_id(sorted(prints.items()))

@@ -193,8 +193,8 @@ def check_columns(parsed: TagExpression, known: Iterable[str], what: str, what_z
         At the first unknown column, with the nearest names.
     """
     names = set(known)
-    names |= {AS_OF, MONTHS_AGO}
-    wrong = [c for c in parsed.written.find_all(exp.Column) if c.name not in names]
+    used = parsed.written.find_all(exp.Column)
+    wrong = [c for c in used if c.name not in {AS_OF, MONTHS_AGO, *names}]
     for column in sorted(wrong, key=lambda column: span_of(column, parsed.text)):
         near = nearest(column.name, names)
         raise ExpressionError(

@@ -5,15 +5,10 @@ limit, reference and difference reports. What is found becomes a problem in
 :mod:`bihuan.data.problem` and is followed until it is solved.
 """
 
+from bihuan.data.quality.column import ColumnQuality
 from bihuan.data.quality.difference import ComparisonError, DifferenceReport, compare_snapshots
 from bihuan.data.quality.measure import profile_quality
-from bihuan.data.quality.profile import (
-    LIMITS,
-    ColumnQuality,
-    Finding,
-    QualityError,
-    QualityProfile,
-)
+from bihuan.data.quality.profile import LIMITS, Finding, QualityError, QualityProfile
 from bihuan.data.quality.reference import ReferenceReport, check_references
 
 __all__ = [

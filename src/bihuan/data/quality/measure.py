@@ -19,7 +19,8 @@ from sqlglot import exp
 from bihuan.data.contract import Column, ColumnType, TableContract
 from bihuan.data.engine import Engine
 from bihuan.data.lake import LakeView, Snapshot
-from bihuan.data.quality.profile import ColumnQuality, QualityProfile
+from bihuan.data.quality.column import ColumnQuality
+from bihuan.data.quality.profile import QualityProfile
 
 TOP_VALUES = 5
 SHORT_LIST = 200  # more distinct values than this are not a list that a person reads

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bihuan.data.quality.profile import ColumnQuality, QualityProfile
+from bihuan.data.contract import ColumnType
+from bihuan.data.quality.column import ColumnQuality
 
 FONT = "Noto Sans SC, PingFang SC, Microsoft YaHei, sans-serif"
 LINE = 24  # pixels per column
@@ -37,23 +38,25 @@ _WIDTH = 1120
 _SPAN_CHARACTERS = 46
 
 
-def draw_quality(profile: QualityProfile) -> str:
-    """Draw a profile.
+def draw_quality(title: str, subtitles: Sequence[str], columns: Sequence[ColumnQuality]) -> str:
+    """Draw what was measured of the columns of a table.
 
     Parameters
     ----------
-    profile
-        What :func:`~bihuan.data.quality.profile_quality` measured.
+    title, subtitles
+        What stands above.
+    columns
+        One line each.
 
     Returns
     -------
     str
-        An SVG document; its texts are in Chinese and English.
+        An SVG document; its headings are in Chinese and English.
     """
     import vl_convert
 
     register_font()
-    svg: str = vl_convert.vegalite_to_svg(_chart(profile).to_dict())
+    svg: str = vl_convert.vegalite_to_svg(_chart(title, subtitles, columns).to_dict())
     return svg
 
 
@@ -72,15 +75,14 @@ def _altair() -> Any:
     return altair
 
 
-def _chart(profile: QualityProfile) -> Any:
+def _chart(title: str, subtitles: Sequence[str], columns: Sequence[ColumnQuality]) -> Any:
     alt = _altair()
 
-    lines = [_line(order, quality) for order, quality in enumerate(profile.columns)]
+    lines = [_line(order, quality) for order, quality in enumerate(columns)]
     base = alt.Chart(alt.Data(values=lines)).encode(
         y=alt.Y("order:O", axis=None, scale=alt.Scale(paddingInner=0.1))
     )
     layers = [*_bars(base), *_texts(base), *_headings()]
-    zh, en = _subtitle(profile)
     return (
         alt.layer(*layers)
         .properties(
@@ -89,8 +91,8 @@ def _chart(profile: QualityProfile) -> Any:
             background=PAPER,
             padding=28,
             title=alt.Title(
-                f"数据质量  {profile.name}  {profile.as_of.isoformat()}",
-                subtitle=[zh, en],
+                title,
+                subtitle=list(subtitles),
                 anchor="start",
                 fontSize=20,
                 fontWeight="bold",
@@ -188,7 +190,10 @@ def _percent(share: float) -> str:
 
 def _span(quality: ColumnQuality) -> str:
     if quality.minimum is not None:
-        return f"{quality.minimum} … {quality.maximum}"
+        ends = [str(quality.minimum), str(quality.maximum)]
+        if quality.type is ColumnType.TIMESTAMP:
+            ends = [end[:16].replace("T", " ") for end in ends]
+        return " … ".join(ends)
     if quality.top:
         return _list([f"{value} {_percent(n / quality.rows)}" for value, n in quality.top])
     if quality.shortest is not None:
@@ -206,19 +211,3 @@ def _list(values: list[str]) -> str:
             return f"{text}, …" if text else value[: _SPAN_CHARACTERS - 1] + "…"
         text = longer
     return text
-
-
-def _subtitle(profile: QualityProfile) -> tuple[str, str]:
-    zh = [profile.title.get("zh", ""), f"{profile.rows:,} 行"]
-    en = [profile.title.get("en", ""), f"{profile.rows:,} rows"]
-    key = ", ".join(profile.key)
-    unique = profile.duplicate_keys == 0
-    zh.append(f"主键 {key} " + ("唯一" if unique else f"重复 {profile.duplicate_keys:,} 行"))
-    en.append(f"key {key} " + ("is unique" if unique else f"repeats {profile.duplicate_keys:,}"))
-    gaps = ", ".join(profile.missing_months)
-    zh.append(f"历史 {len(profile.dates)} 期" + (f"，缺 {gaps}" if gaps else "，无缺月"))
-    en.append(f"{len(profile.dates)} snapshots" + (f", none of {gaps}" if gaps else ", no gap"))
-    if profile.age_days is not None:
-        zh.append(f"距今 {profile.age_days} 天")
-        en.append(f"{profile.age_days} days old")
-    return "  ·  ".join(zh), "  ·  ".join(en)

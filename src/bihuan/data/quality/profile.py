@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bihuan.data.contract import ColumnType
+from bihuan.data.quality.column import ColumnQuality
 from bihuan.kernel import UserError
 
 _OF_TABLE = ("duplicate_key", "outside_month", "missing_month", "stale", "row_change")
@@ -33,67 +33,6 @@ has a limit of its own for missing values."""
 
 class QualityError(UserError):
     """A profile was asked for something that it does not measure."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnQuality:
-    """One column of a profile.
-
-    Parameters
-    ----------
-    name, title, type
-        As in the contract.
-    is_required
-        The contract does not let it be missing.
-    is_absent
-        The snapshot was stored without this column; every value counts as missing.
-    rows
-        Rows of the snapshot.
-    present
-        Rows with a value; NaN counts as missing.
-    distinct
-        Different values, at most ``present``.
-    is_estimate
-        Whether ``distinct`` is estimated (HyperLogLog; an error of 15 % does occur). It is exact
-        for keys, subject ids and short lists.
-    minimum, maximum
-        Of numbers, dates and times, as text; None for other types and without values. Text is not
-        ordered here: its order says nothing, and names and numbers should not leak into a report.
-    shortest, longest
-        Length of text values in characters; None for other types.
-    mean
-        Of numbers in the column's unit, and of booleans (share of true); None otherwise.
-    outside_range
-        Values below the contract's minimum or above its maximum.
-    unknown_codes
-        Values that are not in the contract's code list.
-    top
-        The most frequent values with their exact counts, most frequent first; empty for columns
-        whose values are not a short list shared by many rows.
-    """
-
-    name: str
-    title: Mapping[str, str]
-    type: ColumnType
-    is_required: bool
-    is_absent: bool
-    rows: int
-    present: int
-    distinct: int
-    is_estimate: bool
-    minimum: str | None
-    maximum: str | None
-    shortest: int | None
-    longest: int | None
-    mean: float | None
-    outside_range: int
-    unknown_codes: int
-    top: tuple[tuple[str, int], ...]
-
-    @property
-    def completeness(self) -> float | None:
-        """Share of rows with a value, 0..1; None if there is no row."""
-        return self.present / self.rows if self.rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +222,10 @@ class QualityProfile:
 
     def picture(self) -> str:
         """Draw the profile as an SVG: one line per column, filled as far as it is complete."""
-        from bihuan.data.quality.picture import (
-            draw_quality,
-        )  # draws with altair, which is slow to import
+        from bihuan.data.quality.picture import draw_quality  # altair is slow to import
 
-        return draw_quality(self)
+        title = f"数据质量  {self.name}  {self.as_of.isoformat()}"
+        return draw_quality(title, _subtitle(self), self.columns)
 
 
 _COLUMN_COUNTS: Mapping[str, Callable[[ColumnQuality], int]] = {
@@ -331,6 +269,23 @@ def _message(profile: QualityProfile, kind: str, column: str, value: float) -> d
         "zh": f"{place}：行数较上一快照变化 {change:+.1%}。",
         "en": f"{place}: {change:+.1%} rows against the snapshot before.",
     }
+
+
+def _subtitle(profile: QualityProfile) -> tuple[str, str]:
+    zh = [profile.title.get("zh", ""), f"{profile.rows:,} 行"]
+    en = [profile.title.get("en", ""), f"{profile.rows:,} rows"]
+    key = ", ".join(profile.key)
+    unique = profile.duplicate_keys == 0
+    zh.append(f"主键 {key} " + ("唯一" if unique else f"重复 {profile.duplicate_keys:,} 行"))
+    en.append(f"key {key} " + ("is unique" if unique else f"repeats {profile.duplicate_keys:,}"))
+    gaps = ", ".join(profile.missing_months)
+    zh.append(f"历史 {len(profile.dates)} 期" + (f"，缺 {gaps}" if gaps else "，无缺月"))
+    count = f"{len(profile.dates)} snapshot" + ("s" if len(profile.dates) > 1 else "")
+    en.append(count + (f", none of {gaps}" if gaps else ", no gap"))
+    if profile.age_days is not None:
+        zh.append(f"距今 {profile.age_days} 天")
+        en.append(f"{profile.age_days} days old")
+    return "  ·  ".join(zh), "  ·  ".join(en)
 
 
 _TABLE_SCHEMA = pa.schema(
