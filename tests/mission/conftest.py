@@ -555,6 +555,112 @@ def own_operator(operator: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
     return changed
 
 
+CHURN_FILE = """
+label: left_in_month
+lead_months: 1
+population: not is_disconnected
+features: [arpu, arpu_trend, dou, tenure_months, has_contract, contract_days_left, complaint_count_3m]
+model:
+  name: churn
+  title: {zh: 离网概率, en: Probability to leave}
+  label: {zh: 次月离网, en: Leaves next month}
+  owner: data team
+  learner: logistic
+"""
+
+
+@pytest.fixture(scope="session")
+def scored(operator: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The operator after its churn model has been learnt and has spoken; read only."""
+    folder = tmp_path_factory.mktemp("scored") / "operator"
+    shutil.copytree(operator.folder, folder)
+    ws = open_at(folder / "ws")
+    define(ws, "models", "churn", CHURN_FILE)
+    model, metrics = ws.learn("churn", operator.last)
+    found = SimpleNamespace(**vars(operator))
+    found.ws, found.folder, found.model, found.metrics = ws, folder, model, metrics
+    return found
+
+
+NEWSPAPER_TAGS = """
+defaults: {subject: customer, owner: 增值业务组, state: live, category: 增值/手机报}
+tags:
+  - name: mms_count
+    title: {zh: 当月彩信条数, en: "Multimedia messages, this month"}
+    layer: base
+    means: statistics
+    type: integer
+    source: usage
+    expression: sum(mms_count)
+    default: 0
+    meaning: {zh: 当月发送的彩信条数, en: Multimedia messages sent this month}
+    definition: {zh: 当月彩信条数之和, en: Sum of the month's multimedia messages}
+  - name: has_newspaper
+    title: {zh: 已订手机报, en: Has the mobile newspaper}
+    layer: base
+    means: statistics
+    type: boolean
+    source: holding
+    expression: bool_or(product_id = 'newspaper' and status = 'active')
+    default: false
+    meaning: {zh: 是否已订制手机报, en: Whether the mobile newspaper is subscribed}
+    definition: {zh: 有生效的手机报订购, en: An active holding of the newspaper}
+  - name: brand
+    title: {zh: 品牌, en: Brand}
+    layer: portrait
+    means: experience
+    type: string
+    expression: "case when main_product in $gotone then 'gotone' else 'other' end"
+    thresholds: {gotone: [plan_129, plan_199]}
+    codes:
+      gotone: {zh: 全球通, en: GoTone}
+      other: {zh: 其他, en: other}
+    meaning: {zh: 客户品牌, en: Brand of the customer}
+    definition: {zh: 主套餐为 129 元及以上的为全球通, en: "GoTone if the plan is 129 or more"}
+  - name: newspaper_points
+    title: {zh: 手机报意向分, en: Points for the newspaper}
+    layer: marketing
+    means: mining
+    type: number
+    model: newspaper
+    meaning: {zh: 订制手机报的意向分，由显性属性组合而成, en: "Interest in the newspaper, combined from explicit attributes"}
+    definition: {zh: 评分卡 newspaper 的总分, en: Points of the scorecard newspaper}
+"""
+
+
+@pytest.fixture(scope="session")
+def newspaper(
+    operator: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """The operator with a mobile newspaper, held by about a fifth of the customers."""
+    folder = tmp_path_factory.mktemp("newspaper") / "operator"
+    shutil.copytree(operator.folder, folder)
+    ws = open_at(folder / "ws")
+    define(ws, "tags", "newspaper", NEWSPAPER_TAGS)
+    ws = open_at(folder / "ws")
+    holders = []
+    for row in read(ws, "usage", operator.last):
+        number = int(row["customer_id"][1:])
+        # who sends pictures or uses much data holds it more often
+        often = 2 if row["mms_count"] else 4 if row["data_mb"] > 6000 else 9
+        if number % often == 0:
+            holders.append((row["subscription_id"], row["customer_id"]))
+    held = pa.table(
+        {
+            "subscription_id": [line for line, _ in holders],
+            "product_id": ["newspaper"] * len(holders),
+            "customer_id": [customer for _, customer in holders],
+            "status": ["active"] * len(holders),
+        }
+    )
+    extract(ws, held, "holding", operator.last)
+    ws.refresh_tags(operator.last)
+    holding = {customer for _, customer in holders}
+    found = SimpleNamespace(**vars(operator))
+    found.ws, found.folder, found.holders = ws, folder, holding
+    return found
+
+
 # ------------------------------------------------------------------------------------ campaigns
 
 OFFER_FILE = """

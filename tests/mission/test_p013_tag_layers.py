@@ -143,21 +143,18 @@ class TestMarketingTagByModel:
         with pytest.raises(TagNotDerivedError, match=r"[Mm]odel 'churn'"):
             operator.ws.members("churn_score >= 0.5", operator.last)
 
-    def test_a06_the_tag_is_the_models_score_and_the_segment_its_cut(
-        self, own_operator, tools
-    ) -> None:
-        ws, last = own_operator.ws, own_operator.last
-        tools.define(ws, "models", "churn", CHURN)
-        model, _ = ws.learn("churn", last)
-        scores = {row["customer_id"]: row["score"] for row in tools.read(ws, "score__churn", last)}
-        values = tag_values(own_operator, "churn_score", "churn_risk_high")
+    def test_a06_the_tag_is_the_models_score_and_the_segment_its_cut(self, scored, tools) -> None:
+        dictionary = scored.ws.dictionary
+        rows = tools.read(scored.ws, "score__churn", scored.last)
+        scores = {row["customer_id"]: row["score"] for row in rows}
+        values = tag_values(scored, "churn_score", "churn_risk_high", "is_disconnected")
         assert {c: v["churn_score"] for c, v in values.items() if c in scores} == scores
-        cut = ws.dictionary.get("churn_risk_high").thresholds["score"]
+        assert all(v["is_disconnected"] for c, v in values.items() if c not in scores)
+        cut = dictionary.get("churn_risk_high").thresholds["score"]
         assert {c: v["churn_risk_high"] for c, v in values.items() if c in scores} == {
             c: score >= cut for c, score in scores.items()
         }
-        assert ws.dictionary.get("churn_score").layer.value == "marketing"
-        assert model.card.name == "churn"
+        assert dictionary.get("churn_score").layer.value == "marketing"
 
 
 @pytest.mark.mission("P013")
@@ -202,20 +199,6 @@ class TestWhatATagIs:
         with pytest.raises(TagDefinitionError, match=r"trial.yaml:3.*meaning"):
             one_tag(tmp_path, tools, layer="portrait", means="statistics", expression="arpu >= 80",
                     leave_out="    meaning: {zh: 试验, en: trial}\n")  # fmt: skip
-
-
-CHURN = """
-label: left_in_month
-lead_months: 1
-population: not is_disconnected
-features: [arpu, arpu_trend, dou, dou_trend, tenure_months, has_contract, contract_days_left, complaint_count_3m, age]
-model:
-  name: churn
-  title: {zh: 离网概率, en: Probability to leave}
-  label: {zh: 次月离网, en: Leaves next month}
-  owner: data team
-  learner: logistic
-"""
 
 
 def one_tag(

@@ -523,7 +523,7 @@ class TestParts:
         monkeypatch.setattr(derive_module, "SUBJECTS_PER_PART", 5)
         report = derive_tags(dictionary, lake=other)
         for group in report.groups:
-            whole, parts = (l.view().get(group.table, AS_OF) for l in (lake, other))
+            whole, parts = (at.view().get(group.table, AS_OF) for at in (lake, other))
             assert (len(whole.files), len(parts.files)) == (1, 3)
             assert _rounded(whole.read()) == _rounded(parts.read())
 

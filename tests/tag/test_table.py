@@ -29,6 +29,7 @@ def tags(define) -> list:
         define("city", means="direct", source="customer", expression="city_code", type="string"),
         define("rich", layer="portrait", type="boolean", expression="spent > 100"),
         define("risk", layer="marketing", means="mining", model="churn"),
+        define("keep", layer="marketing", type="boolean", expression="risk > 0.5"),
     ]
 
 
@@ -49,11 +50,17 @@ class TestReadTags:
         assert table.id_column == "customer_id"
         assert table.rows == 12
         assert table.versions["spent"] == lake.view().get("tag__customer__bill", AS_OF).id
-        assert "not been derived" in table.pending["risk"]["en"]
+        assert table.pending["risk"]["en"] == "model 'churn' has no scores at 2026-10-31."
+        assert "it needs risk: model 'churn'" in table.pending["keep"]["en"]
 
     def test_nothing_derived_is_an_error(self, operator, lake, dictionary):
         with pytest.raises(TagNotDerivedError, match="No customer tag has values at 2026-10-31"):
             read_tags(lake.view(), dictionary, "customer", AS_OF)
+
+    def test_a_tag_that_is_new_since_the_last_run_says_so(self, table, lake, tags, define):
+        newer = TagDictionary([*tags, define("bills", expression="count(*)", type="integer")])
+        found = read_tags(lake.view(), newer, "customer", AS_OF)
+        assert found.pending["bills"]["en"] == "it has not been derived."
 
     def test_values_of_another_definition_are_not_shown(
         self, table, lake, tags, define, derive_tags

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bihuan.cli.progress import BarProgress
+from bihuan.cli.progress import BarProgress, token_of_interrupt
 from bihuan.cli.show import Screen
 from bihuan.kernel import Progress, SilentProgress
 from bihuan.workspace import Workspace, open_workspace
@@ -61,9 +61,8 @@ def new_screen(*, as_json: bool) -> Screen:
 
 
 def progress_of(screen: Screen) -> Progress:
-    """Return bars where a person watches, silence where a machine reads."""
+    """Return bars where a person watches, silence where a machine reads; Ctrl-C stops both."""
+    token = token_of_interrupt()
     if screen.as_json or not screen.err.is_terminal:
-        return SilentProgress()
-    bars = BarProgress(screen.err)
-    bars.stop_on_interrupt()
-    return bars
+        return SilentProgress(token)
+    return BarProgress(screen.err, token)

@@ -28,10 +28,12 @@ class BarProgress:
     ----------
     console
         Where the bars go; the error stream, so that standard output stays for results.
+    token
+        Stops the work.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.token = CancelToken()
+    def __init__(self, console: Console, token: CancelToken) -> None:
+        self.token = token
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -61,16 +63,19 @@ class BarProgress:
             if self._open == 0:
                 self._bars.stop()
 
-    def stop_on_interrupt(self) -> None:
-        """Let the first Ctrl-C stop the work at its next step, and the second at once."""
 
-        def stop(signum: int, frame: FrameType | None) -> None:
-            del signum, frame
-            if self.token.is_cancelled:
-                raise KeyboardInterrupt
-            self.token.cancel()
+def token_of_interrupt() -> CancelToken:
+    """Return a token that the first Ctrl-C throws; the second one ends the process at once."""
+    token = CancelToken()
 
-        signal.signal(signal.SIGINT, stop)
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        if token.is_cancelled:
+            raise KeyboardInterrupt
+        token.cancel()
+
+    signal.signal(signal.SIGINT, stop)
+    return token
 
 
 class _Bar:

@@ -147,7 +147,11 @@ class _Field:
         if self.value is None and default is not None:
             return default
         if isinstance(self.value, (bool, dict, list)) or self.value is None:
-            raise self.wrong("must be text", "必须是文本", "Put it in quotes.")
+            raise self.wrong(
+                f"must be text, but YAML read {self.value!r}",
+                f"必须是文本,YAML 读到的是 {self.value!r}",
+                "Put it in quotes.",
+            )
         return str(self.value)
 
     def texts(self, default: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ FILL_BLOCK = 4096
 FILL_ROUNDS = 200
 # Customers and options in the mixed-integer programs, one after another. The last is run only if
 # it holds everybody who can be part of a better plan, for the sake of the proof.
-SEARCHES = ((60, 400), (150, 400), (300, 800))
+SEARCHES = ((60, 400), (150, 400), (300, 1200))
 NODE_OPTIONS = 20_000  # nodes x options of branch and bound; a time limit could not be repeated
 
 

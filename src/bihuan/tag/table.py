@@ -175,7 +175,15 @@ def read_tags(view: LakeView, dictionary: TagDictionary, subject: str, as_of: da
     snapshots: dict[str, Snapshot] = {}
     for tag in live:
         snapshot = stored[dictionary.group(tag.name)]
+        waits = [name for name in dictionary.bound(tag.name).upstream if name in pending]
         reason = _not_current(tag, snapshot, newest)
+        if reason is not None and waits:
+            reason = _needs(waits, pending)
+        elif reason is not None and tag.model and view.find(str(tag.table), as_of) is None:
+            reason = {
+                "en": f"model '{tag.model}' has no scores at {as_of}.",
+                "zh": f"模型 {tag.model} 在 {as_of} 没有评分。",
+            }
         if reason is not None or snapshot is None:
             pending[tag.name] = reason or {}
             continue
@@ -198,6 +206,14 @@ def read_tags(view: LakeView, dictionary: TagDictionary, subject: str, as_of: da
         snapshots=snapshots,
         rows=next(iter(snapshots.values())).rows,
     )
+
+
+def _needs(waits: Sequence[str], pending: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """Say that a tag waits for others, and why the first of them has no values."""
+    return {
+        "en": f"it needs {', '.join(waits)}: {pending[waits[0]]['en']}",
+        "zh": f"依赖 {'、'.join(waits)}：{pending[waits[0]]['zh']}",
+    }
 
 
 def _not_current(
