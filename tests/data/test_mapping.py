@@ -54,9 +54,11 @@ def room(tmp_path: Path) -> Room:
 
 
 def wrong(room: Room, text: str) -> MappingError:
+    def load() -> None:
+        check_contracts(room.mapping(text), room.contracts)
+
     with pytest.raises(MappingError) as caught:
-        mapping = room.mapping(text)
-        check_contracts(mapping, room.contracts)
+        load()
     assert caught.value.zh
     return caught.value
 
@@ -74,7 +76,7 @@ class TestLoadMapping:
         )
         assert meter.columns["level"].missing == ("-1",)
         assert meter.columns["since"].date_formats == ("%d/%m/%Y", "%Y%m%d")
-        assert owning.columns["meter_id"].column == "no"
+        assert owning.columns["meter_id"].column == "num"
         assert owning.melt is not None
         assert owning.melt.columns == {"ring": "r", "net": {"DSL": "d"}}
         assert mapping.sources == ("num", "sex", "kb", "opened", "state", "ring", "net")

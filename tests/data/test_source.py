@@ -29,7 +29,7 @@ from bihuan.data.encoding import (
 from bihuan.data.mapping import SourceFormat, SourceMapping
 from bihuan.data.source import kind_of, open_source
 from bihuan.data.source_csv import sniff_delimiter, unique_names
-from bihuan.data.source_sql import SqlTable
+from bihuan.data.source_table import SqlTable
 from bihuan.kernel import SilentProgress, UserError
 
 from .ingest_fixtures import Room

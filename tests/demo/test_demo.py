@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 from threading import Thread
@@ -89,7 +90,7 @@ class TestServe:
             daemon=True,
         ).start()
         while not said:
-            pass
+            time.sleep(0.01)
         address = said[0].split()[1]
         with urllib.request.urlopen(address) as answer:
             assert "闭环" in answer.read().decode()
@@ -97,6 +98,8 @@ class TestServe:
     def test_a_taken_port_is_named(self, tmp_path: Path) -> None:
         from http.server import HTTPServer, SimpleHTTPRequestHandler
 
-        with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as taken:
-            with pytest.raises(UserError, match=str(taken.server_port)):
-                serve(tmp_path, "x", port=taken.server_port, say=lambda zh, en: None)
+        with (
+            HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as taken,
+            pytest.raises(UserError, match=str(taken.server_port)),
+        ):
+            serve(tmp_path, "x", port=taken.server_port, say=lambda zh, en: None)

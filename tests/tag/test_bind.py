@@ -63,6 +63,9 @@ class TestOneTag:
             ({"model": "churn"}, "has means: mining and no source"),
             ({"layer": "portrait", "expression": "1 + 1"}, "reads nothing"),
             ({"category": "/"}, "category: empty"),
+            ({"default": float("inf")}, "inf is not of type number"),
+            ({"window_months": 5000}, "more than a tag may look back"),
+            ({"model": "churn 1", "means": "mining"}, "use lower-case letters"),
         ],
     )
     def test_it_is_refused_with_file_tag_and_field(self, define, fields, says):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from bihuan.data import DuckDBEngine, Lake, SnapshotNotFoundError
-from bihuan.kernel import Cancelled, CancelToken, SilentProgress
+from bihuan.kernel import Cancelled, CancelToken, SilentProgress, UserError
 from bihuan.tag import TagDerivationError, TagDictionary, read_tags
 
 AS_OF = date(2026, 10, 31)
@@ -380,6 +380,10 @@ class TestWhatCannotBeDerived:
     ):
         with pytest.raises(SnapshotNotFoundError, match="'customer' at 2026-10-31"):
             derive_tags(TagDictionary([define("spent")]))
+
+    def test_a_kind_of_subject_that_carries_no_tags_is_told(self, operator, define, derive_tags):
+        with pytest.raises(UserError, match=r"no tags on 'cell'.*customer, subscription"):
+            derive_tags(TagDictionary([define("spent")]), subject="cell")
 
     def test_values_that_cannot_be_computed_name_the_tag_and_publish_nothing(
         self, operator, lake, define, derive_tags

@@ -69,6 +69,8 @@ class TestLoadDefinitions:
             ("expression: avg(amount)", "expression: [1]", "'expression' must be a text"),
             ("default: 0", "codes: {yes: {zh: 是, en: y}}", "quote yes/no"),
             ("default: 0", "thresholds: {Bad Name: 1}", "'thresholds' must be a mapping"),
+            ("default: 0", "thresholds: {x: .inf}", "'thresholds' must be a mapping"),
+            ("default: 0", "thresholds: {x: []}", "'thresholds' must be a mapping"),
             ("default: 0", "type: number", "stands twice"),
             ("tags:", "tag:", "no list under 'tags:'"),
             ("defaults:", "default:", "other top-level fields"),

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TypeAlias
 
 from bihuan.data.block import RowSource
 from bihuan.data.encoding import UnreadableSourceError
 from bihuan.data.mapping import SourceMapping
 from bihuan.data.source_csv import CsvSource
-from bihuan.data.source_table import open_excel, open_parquet, open_spss
+from bihuan.data.source_table import SqlTable, open_excel, open_parquet, open_spss
 from bihuan.kernel import Progress
 
-if TYPE_CHECKING:
-    from bihuan.data.source_sql import SqlTable
-
-SourcePlace: TypeAlias = Union[Path, "SqlTable"]
+SourcePlace: TypeAlias = Path | SqlTable
 """Where a source lies: a file, or a table of a database."""
 
 _ENDINGS = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,29 +23,19 @@ from bihuan.data.block import SourceFacts
 from bihuan.data.encoding import UnreadableSourceError
 from bihuan.data.mapping import near
 from bihuan.data.source_csv import empty_source
-from bihuan.data.source_table import Chunk, TableSource, itself, simple_column, typed_array
+from bihuan.data.source_table import (
+    Chunk,
+    SqlTable,
+    TableSource,
+    itself,
+    simple_column,
+    typed_array,
+)
 from bihuan.kernel import UserError
 
+__all__ = ["SqlSource", "SqlTable"]
+
 FETCH_ROWS = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class SqlTable:
-    """Which table or view to read.
-
-    Parameters
-    ----------
-    url
-        SQLAlchemy URL; its password is shown nowhere.
-    table
-        Table or view.
-    schema
-        Its schema; None takes the connection's default.
-    """
-
-    url: str = field(repr=False)
-    table: str
-    schema: str | None = None
 
 
 class SqlSource(TableSource):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,25 @@ class Chunk:
     rows: pa.Table
     lines: NDArray[np.int64] | None
     whole: Callable[[], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlTable:
+    """Which table or view to read.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL; its password is shown nowhere.
+    table
+        Table or view.
+    schema
+        Its schema; None takes the connection's default.
+    """
+
+    url: str = field(repr=False)
+    table: str
+    schema: str | None = None
 
 
 class TableSource:

@@ -50,11 +50,11 @@ def replay_sections(replay: Replay) -> tuple[Section, ...]:
                     "{c:,} calls, {s:,} sales, {n} months; the first month is for learning only.",
                 ).fill(c=replay.calls, s=replay.sales, n=replay.months),
                 Text(
-                    "逐月重放：每月仅用此前六个月的通话学习，未使用通话时长与宏观指标。区间为按月重抽样外呼所得，"
-                    "选择固定。",
-                    "Month by month, learning from the six months before alone, without the length "
-                    "of calls and without macro figures. Intervals resample calls within months, "
-                    "the choice held fixed.",
+                    "逐月重放：每月仅用此前各月的通话学习，未使用通话时长与宏观指标。"
+                    "区间为按月重抽样外呼所得，选择固定。",
+                    "Month by month, learning from the months before alone, without the length of "
+                    "calls and without macro figures. Intervals resample calls within months, the "
+                    "choice held fixed.",
                 ),
             ),
         ),

@@ -16,15 +16,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bihuan.kernel import Progress, random_stream
-from bihuan.model import LabelledFrame, ModelSpec, TooFewPositivesError, build_model
+from bihuan.model import LabelledFrame, ModelSpec, ValidationRules, build_model
 from bihuan.pack import CALLS_FILE
 from bihuan.workspace import Workspace
 
 AS_OF = date(2010, 11, 30)
 SEAT_SHARE = 0.5
-WINDOW_MONTHS = 6  # half a year of past: the crisis of 2008 made older months misleading
-MIN_POSITIVES = 200
 N_RESAMPLES = 1_000
+# nothing is held out: the month to be decided is the test
+SPEC = ModelSpec(
+    name="subscription",
+    learner="logistic",
+    validation=ValidationRules(holdout_share=0, holdout_periods=0),
+)
 FEATURES = (
     "age", "job", "marital", "education", "has_default", "has_housing_loan", "has_personal_loan",
     "line", "weekday", "contacts_in_campaign", "days_since_last", "previous_contacts",
@@ -126,32 +130,13 @@ def _best(scores: NDArray[np.float64], seats: int) -> Ints:
 
 
 def _score(calls: pa.Table, sold: Flags, month: Ints, now: int, seed: int) -> NDArray[np.float64]:
-    """Score the calls of a month with a model of the months before it.
-
-    The month itself is a feature while learning, so that what made a whole month good or bad is
-    not taken for a property of the people called in it.
-    """
-    past = (month < now) & (month >= now - WINDOW_MONTHS)
-    if sold[past].sum() < MIN_POSITIVES:
-        past = month < now
-    at = np.flatnonzero(past)
-    spec = ModelSpec(name="subscription", learner="logistic", calibration="platt")
+    """Score the calls of a month with a model of all months before it."""
+    past, candidates = np.flatnonzero(month < now), np.flatnonzero(month == now)
+    features = calls.select(list(FEATURES))
     frame = LabelledFrame(
-        ids=calls["call_id"].take(at),
-        features=_features(calls, at, month[at]),
-        label=sold[at],
+        ids=calls["call_id"].take(past), features=features.take(past), label=sold[past]
     )
-    candidates = np.flatnonzero(month == now)
-    try:
-        model = build_model(frame, spec, seed=seed)
-    except TooFewPositivesError:
-        return -np.arange(len(candidates), dtype=np.float64)  # nothing learnt: the bank's order
-    return model.score(_features(calls, candidates, np.full(len(candidates), now)))
-
-
-def _features(calls: pa.Table, at: Ints, month: Ints) -> pa.Table:
-    rows = calls.select(list(FEATURES)).take(at)
-    return rows.append_column("month_number", pa.array(month.astype(str).tolist()))
+    return build_model(frame, SPEC, seed=seed).score(features.take(candidates))
 
 
 def _compare(sold: Flags, month: Ints, chosen: Flags, seed: int) -> Replay:

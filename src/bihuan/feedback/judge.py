@@ -25,46 +25,53 @@ _ASSIGNMENT_SCHEMA = pa.schema(
     ]
 )
 
-# Beside the casts of _typed(): what each row is, in the light of what is known.
-_JUDGE = """
-SELECT numbered.*,
+# What each row is by itself, in the light of the deployment.
+_REASONED = """
+SELECT typed.*,
     CASE
-        WHEN reason_code IS NOT NULL THEN reason_code
-        WHEN stored.outcome_id IS NOT NULL AND stored.content = numbered.content THEN 'duplicate'
-        WHEN stored.outcome_id IS NOT NULL THEN 'conflict'
-        WHEN nth = 1 THEN 'stored'
-        WHEN first_content = numbered.content THEN 'duplicate'
+        WHEN missing_column IS NOT NULL THEN 'missing_value'
+        WHEN bad_column IS NOT NULL THEN 'bad_value'
+        WHEN known_stage.stage IS NULL THEN 'unknown_stage'
+        WHEN typed.deployment_id <> :deployment_id THEN 'other_deployment'
+        WHEN assignment.assignment_id IS NULL THEN 'unknown_assignment'
+        WHEN assignment.customer_id <> typed.customer_id THEN 'wrong_customer'
+        WHEN occurred_at > CAST(:now AS TIMESTAMPTZ) THEN 'in_the_future'
+        WHEN typed.stage <> 'suppressed' AND assignment.valid_from
+            > CAST(CAST(occurred_at AS TIMESTAMPTZ) AT TIME ZONE :zone AS DATE)
+            THEN 'before_valid'
+    END AS reason_code
+FROM typed
+LEFT JOIN known_stage ON typed.stage = known_stage.stage
+LEFT JOIN assignment ON typed.assignment_id = assignment.assignment_id
+"""
+# The first good row of each id in the file, and whether others follow it.
+_FIRST = """
+SELECT outcome_id, MIN(position) AS position, COUNT(*) AS copies
+FROM reasoned WHERE reason_code IS NULL
+GROUP BY outcome_id
+"""
+# What each row is beside the others and beside the store. Contents are compared only where ids
+# meet: the branches of a CASE run for the rows that reach them.
+_VERDICTS = """
+SELECT reasoned.*,
+    CASE
+        WHEN reasoned.reason_code IS NOT NULL THEN reasoned.reason_code
+        WHEN stored.outcome_id IS NOT NULL
+            THEN CASE WHEN :like_stored THEN 'duplicate' ELSE 'conflict' END
+        WHEN reasoned.position = first_row.position THEN 'stored'
+        WHEN :like_first THEN 'duplicate'
         ELSE 'conflict'
     END AS verdict
-FROM (
-    SELECT *,
-        ROW_NUMBER() OVER (
-            PARTITION BY outcome_id, reason_code IS NULL ORDER BY position
-        ) AS nth,
-        FIRST_VALUE(content) OVER (
-            PARTITION BY outcome_id, reason_code IS NULL ORDER BY position
-        ) AS first_content
-    FROM (
-        SELECT typed.*,
-            CASE
-                WHEN missing_column IS NOT NULL THEN 'missing_value'
-                WHEN bad_column IS NOT NULL THEN 'bad_value'
-                WHEN known_stage.stage IS NULL THEN 'unknown_stage'
-                WHEN typed.deployment_id <> :deployment_id THEN 'other_deployment'
-                WHEN assignment.assignment_id IS NULL THEN 'unknown_assignment'
-                WHEN assignment.customer_id <> typed.customer_id THEN 'wrong_customer'
-                WHEN occurred_at > CAST(:now AS TIMESTAMPTZ) THEN 'in_the_future'
-                WHEN typed.stage <> 'suppressed' AND assignment.valid_from
-                    > CAST(CAST(occurred_at AS TIMESTAMPTZ) AT TIME ZONE :zone AS DATE)
-                    THEN 'before_valid'
-            END AS reason_code
-        FROM typed
-        LEFT JOIN known_stage ON typed.stage = known_stage.stage
-        LEFT JOIN assignment ON typed.assignment_id = assignment.assignment_id
-    ) AS reasoned
-) AS numbered
-LEFT JOIN stored ON numbered.outcome_id = stored.outcome_id
-ORDER BY position
+FROM reasoned
+LEFT JOIN first_row ON reasoned.outcome_id = first_row.outcome_id
+LEFT JOIN (
+    SELECT reasoned.* FROM reasoned JOIN first_row ON reasoned.position = first_row.position
+    WHERE first_row.copies > 1
+) AS original ON reasoned.outcome_id = original.outcome_id
+LEFT JOIN (
+    SELECT * FROM outcome WHERE outcome_id IN (SELECT outcome_id FROM typed)
+) AS stored ON reasoned.outcome_id = stored.outcome_id
+ORDER BY reasoned.position
 """
 _OFFSET = ":[0-9]{2}([.][0-9]+)? *(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"  # a moment that says its zone
 
@@ -91,15 +98,25 @@ def judge(desk: Desk, incoming: Incoming) -> pa.Table:
         reason code of the quarantine; ``missing_column`` and ``bad_column`` name the column.
     """
     view = desk.lake.view()
-    now = desk.clock.now()
-    query = statement(_JUDGE, deployment_id=desk.deployment_id, now=now.isoformat(), zone=desk.zone)
-    typed = _typed(incoming.rows.schema, desk)
-    raw = desk.engine.query(typed, {"incoming": incoming.rows})
+    reasoned = statement(
+        _REASONED,
+        deployment_id=desk.deployment_id,
+        now=desk.clock.now().isoformat(),
+        zone=desk.zone,
+    )
+    verdicts = statement(
+        _VERDICTS, like_stored=_same("reasoned", "stored"), like_first=_same("reasoned", "original")
+    )
+    query = (
+        verdicts.with_("typed", _typed(incoming.rows.schema, desk))
+        .with_("reasoned", reasoned)
+        .with_("first_row", statement(_FIRST))
+    )
     sources: dict[str, Source] = {
-        "typed": raw,
+        "incoming": incoming.rows,
         "known_stage": pa.table({"stage": list(STAGES)}),
         "assignment": _assignments(view, desk.deployment_id),
-        "stored": _stored(view, desk, raw),
+        "outcome": some_outcomes(outcome_snapshots(view, desk.deployment_id)),
     }
     judged = desk.engine.query(query, sources)
     if judged.num_rows != incoming.rows.num_rows:
@@ -133,7 +150,6 @@ def _typed(schema: pa.Schema, desk: Desk) -> exp.Query:
         *values,
         exp.alias_(missing, "missing_column"),
         exp.alias_(bad, "bad_column"),
-        exp.alias_(_content(), "content"),
     ).from_(inner.from_("incoming").subquery("incoming"))
 
 
@@ -159,16 +175,13 @@ def _text(name: str) -> exp.Expr:
     return exp.func("TRIM", exp.cast(exp.column(name), "TEXT"))
 
 
-def _content() -> exp.Expr:
-    """Return one text that is the same for equal outcomes, whatever types they came in."""
-    cells: list[exp.Expr] = []
-    for column in OUTCOME.columns:
-        value: exp.Expr = exp.column(column.name)
-        if column.type is ColumnType.TIMESTAMP:
-            value = exp.func("EPOCH_US", value)
-        text = exp.func("COALESCE", exp.cast(value, "TEXT"), exp.Literal.string("\x1e"))
-        cells += [text, exp.Literal.string("\x1f")]
-    return exp.Concat(expressions=cells, safe=True, coalesce=False)
+def _same(left: str, right: str) -> exp.Expr:
+    """Return the condition that two rows say the same, in every column of the contract."""
+    pairs = (
+        exp.NullSafeEQ(this=exp.column(name, table=left), expression=exp.column(name, table=right))
+        for name in OUTCOME.names
+    )
+    return exp.paren(exp.and_(*pairs))
 
 
 def _assignments(view: LakeView, deployment_id: str) -> Source:
@@ -176,17 +189,6 @@ def _assignments(view: LakeView, deployment_id: str) -> Source:
     if deployment is None:
         return _ASSIGNMENT_SCHEMA.empty_table()
     return deployment.assignments(view)
-
-
-def _stored(view: LakeView, desk: Desk, typed: pa.Table) -> pa.Table:
-    """Return id and content of the stored outcomes that have an id among those that came."""
-    stored = some_outcomes(outcome_snapshots(view, desk.deployment_id))
-    query = (
-        exp.select("outcome_id", exp.alias_(_content(), "content"))
-        .from_("stored")
-        .where("outcome_id IN (SELECT outcome_id FROM typed)")
-    )
-    return desk.engine.query(query, {"stored": stored, "typed": typed.select(["outcome_id"])})
 
 
 def rejected_rows(desk: Desk, incoming: Incoming, judged: pa.Table) -> pa.Table:

@@ -114,7 +114,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def statement(text: str, **values: str | int) -> exp.Select:
+def statement(text: str, **values: str | int | exp.Expr) -> exp.Select:
     """Read a SELECT written in this room and fill its ``:name`` places.
 
     Parameters
@@ -122,7 +122,8 @@ def statement(text: str, **values: str | int) -> exp.Select:
     text
         A constant of this room in the DuckDB dialect.
     **values
-        What stands in each place; becomes a literal, so it can never become code.
+        What stands in each place: a tree, or a plain value, which becomes a literal and can
+        never become code.
     """
     tree = exp.replace_placeholders(_parsed(text), **values)
     if not isinstance(tree, exp.Select):

@@ -22,11 +22,13 @@ from bihuan.model.screening import (
     threshold_table,
 )
 from bihuan.model.steps.sampling import TooFewPositivesError
+from bihuan.model.steps.sampling import ValidationRules
 from bihuan.model.steps.spec import ModelSpec
 
 __all__ = [
     "LabelledFrame",
     "ModelSpec",
+    "ValidationRules",
     "build_model",
     "BuiltModel",
     "ModelCard",

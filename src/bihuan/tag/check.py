@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -27,6 +28,7 @@ from bihuan.tag.expression import (
     span_of,
 )
 
+_LONGEST_WINDOW = 120  # months; ten years
 _ANY_DATE = date(2000, 1, 31)  # types do not depend on the date
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -112,6 +114,13 @@ def _check_source(tag: TagDefinition, contracts: Mapping[str, TableContract]) ->
             zh=f"表 {tag.source} 没有列 {tag.id_column}，请在 subject_column 中写明对象编号列。",
             at="subject_column",
         )
+    if tag.window_months > _LONGEST_WINDOW:
+        raise tag.problem(
+            f"{tag.window_months} months are more than a tag may look back.",
+            remedy=f"Write at most {_LONGEST_WINDOW}.",
+            zh=f"回看 {tag.window_months} 个月过长，最多 {_LONGEST_WINDOW} 个月。",
+            at="window_months",
+        )
     if contract.grain == "state" and tag.window_months != 1:
         raise tag.problem(
             f"'{tag.source}' shows the world at one date; a tag reads that of as_of only.",
@@ -126,6 +135,9 @@ def _check_means(tag: TagDefinition) -> None:
     if tag.model is not None and (tag.source or tag.means is not Means.MINING):
         at, wrong = "model", "a tag with a model has means: mining and no source."
         zh = "带 model 的标签须为 means: mining 且没有 source。"
+    elif tag.model is not None and not _NAME.fullmatch(tag.model):
+        at, wrong = "model", "use lower-case letters, digits and _."
+        zh = "模型名称请使用小写字母、数字和下划线。"
     elif tag.expression is None and tag.model is None:
         at, wrong, zh = "expression", "missing.", "缺少表达式。"
     elif tag.layer is Layer.BASE and tag.means is Means.EXPERIENCE:
@@ -186,6 +198,8 @@ def fits(value: object, type_: ColumnType) -> bool:
     }
     if isinstance(value, bool):
         return type_ is ColumnType.BOOLEAN
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     return isinstance(value, kinds[type_])
 
 

@@ -45,6 +45,15 @@ class Subject(enum.StrEnum):
     ORG_UNIT = "org_unit"
     STAFF = "staff"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        kinds = ", ".join(subject.value for subject in cls)
+        raise UserError(
+            f"There are no tags on {value!r}.",
+            remedy=f"Choose one of: {kinds}.",
+            zh=f"没有对象 {value!r} 的标签，可选：{kinds}。",
+        )
+
     @property
     def id_column(self) -> str:
         """The column that holds the subject's id; its state table has the subject's own name."""

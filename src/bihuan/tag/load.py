@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
@@ -251,19 +252,22 @@ def _parse_codes(place: Place, value: Any) -> Mapping[str, Text]:
 
 
 def _parse_thresholds(place: Place, value: Any) -> Mapping[str, Threshold]:
-    plain = (str, int, float, bool, date)
     whole = isinstance(value, dict) and all(
         isinstance(key, str)
         and _THRESHOLD.fullmatch(key)
-        and (
-            isinstance(item, plain)
-            or (isinstance(item, list) and item and all(isinstance(x, plain) for x in item))
-        )
+        and (_is_plain(item) or (isinstance(item, list) and item and all(map(_is_plain, item))))
         for key, item in value.items()
     )
     if not whole:
         raise _wrong(place, "thresholds", "a mapping from name to a value or list", "阈值映射")
     return {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a threshold can be this single value."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (str, int, date))
 
 
 def _wrong(place: Place, key: str, wanted: str, wanted_zh: str) -> TagDefinitionError:
