@@ -46,6 +46,28 @@ class TestGet:
         assert len(dictionary) == 7
 
 
+class TestNames:
+    def test_two_tags_of_one_name_are_refused(self, define):
+        with pytest.raises(TagDefinitionError, match="this name is taken"):
+            TagDictionary([define("arpu"), define("arpu", version=2)], CONTRACTS)
+
+    def test_a_later_folder_replaces_a_tag_of_an_earlier_one(self, tmp_path):
+        for folder, title in (("shared", "Ours"), ("workspace", "Theirs")):
+            (tmp_path / folder).mkdir()
+            text = TEMPLATE.replace("TITLE", title)
+            (tmp_path / folder / "tags.yaml").write_text(text, encoding="utf-8")
+        folders = [tmp_path / "shared", tmp_path / "workspace"]
+        assert TagDictionary.load(*folders, contracts=CONTRACTS).get("city").title["en"] == "Theirs"
+
+
+TEMPLATE = """
+tags:
+  - {name: city, title: {zh: 地市, en: TITLE}, layer: base, subject: customer, means: direct,
+     type: string, source: customer, expression: city_code, category: 地域, owner: tests,
+     meaning: {zh: 地市, en: City}, definition: {zh: 地市编码, en: City code}}
+"""
+
+
 class TestOrder:
     def test_each_tag_comes_after_those_it_is_made_from(self, dictionary):
         names = dictionary.names

@@ -8,7 +8,6 @@ differences), :mod:`~bihuan.data.problem` (followed until solved), :mod:`~bihuan
 (recipes), :mod:`~bihuan.data.identity` (who is who).
 """
 
-from bihuan.data.source_sql import SqlTable
 from bihuan.data.contract import Column, ColumnType, TableContract, load_contract, load_contracts
 from bihuan.data.engine import DuckDBEngine, Engine, Source
 from bihuan.data.exchange import write_csv, write_excel, write_sav
@@ -23,6 +22,7 @@ from bihuan.data.problem import Problem, ProblemBook
 from bihuan.data.quality import QualityProfile, compare_snapshots, profile_quality
 from bihuan.data.quarantine import Quarantine
 from bihuan.data.replay import replay
+from bihuan.data.source_sql import SqlTable
 
 __all__ = [
     "Column",

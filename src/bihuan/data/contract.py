@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -166,13 +167,14 @@ def load_contract(path: Path) -> TableContract:
     ContractError
         If the file does not have the form of a contract; the message names file and field.
     """
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
-        return _parse(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+        told = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
         raise ContractError(
-            f"{path.name} is not a table contract: {error}.",
+            f"{path.name} is not a table contract: {told}.",
             remedy="Compare it with contracts/customer.yaml.",
+            zh=f"{path.name} 不是合格的表契约：{told}。请对照 contracts/customer.yaml。",
         ) from error
 
 
@@ -197,7 +199,21 @@ def load_contracts(folders: Iterable[Path] = ()) -> dict[str, TableContract]:
     return contracts
 
 
+_TABLE_FIELDS = {"table", "meaning", "group", "grain", "key", "columns"}
+_COLUMN_FIELDS = {"type", "unit", "nullable", "range", "codes", "references", "meaning"}
+_GRAINS = ("state", "period", "event")
+
+
+def _require_fields(raw: Mapping[str, Any], known: set[str], place: str) -> None:
+    unknown = sorted(set(raw) - known)
+    if unknown:  # a misspelt 'nulable' must not be taken for its default
+        raise ValueError(f"{place} has no field {', '.join(unknown)}")
+
+
 def _parse(raw: Mapping[str, Any]) -> TableContract:
+    _require_fields(raw, _TABLE_FIELDS, "a contract")
+    if raw.get("grain", "state") not in _GRAINS:
+        raise ValueError(f"grain '{raw['grain']}' is none of {', '.join(_GRAINS)}")
     return TableContract(
         name=raw["table"],
         meaning=raw["meaning"],
@@ -209,13 +225,20 @@ def _parse(raw: Mapping[str, Any]) -> TableContract:
 
 
 def _parse_column(name: str, raw: Mapping[str, Any]) -> Column:
+    _require_fields(raw, _COLUMN_FIELDS, f"column '{name}'")
+    for needed in ("type", "meaning"):
+        if needed not in raw:
+            raise ValueError(f"column '{name}' needs '{needed}'")
     codes = raw.get("codes")
     if codes is not None:
         codes = {
             str(code): title if isinstance(title, dict) else {"en": str(title)}
             for code, title in codes.items()
         }
-    low, high = raw.get("range", (None, None))
+    low, high = (
+        bound.isoformat() if isinstance(bound, date) else bound  # YAML reads 2026-01-01 as a date
+        for bound in raw.get("range", (None, None))
+    )
     return Column(
         name=name,
         type=ColumnType(raw["type"]),

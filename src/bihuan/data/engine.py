@@ -6,6 +6,8 @@ code. DuckDB is the embedded engine; Spark takes the same trees and the same fil
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -56,6 +58,10 @@ class DuckDBEngine:
     def __init__(self, *, threads: int | None = None, memory_limit: str | None = None) -> None:
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            # by default it would spill into a folder .tmp wherever the process was started
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"bihuan-{os.getpid()}"),
         }
         if threads is not None:
             self._config["threads"] = threads
@@ -75,33 +81,56 @@ class DuckDBEngine:
             f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
             f"ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
         )
-        with self._connect(sources) as connection:
+        with self._connect(sources, folder) as connection:
             row = connection.execute(statement).fetchone()
         if row is None:
             raise DefectError("DuckDB's COPY did not say how many rows it wrote.")
         return int(row[0])
 
-    def _connect(self, sources: Mapping[str, Source]) -> duckdb.DuckDBPyConnection:
+    def _connect(
+        self, sources: Mapping[str, Source], folder: Path | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Open a connection that can read the sources, write into ``folder``, and nothing else."""
         connection = duckdb.connect(":memory:", config=self._config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            for name, source in sources.items():
+            held = {name: _held(source) for name, source in sources.items()}
+            paths = [
+                str(path)
+                for source in held.values()
+                if not isinstance(source, pa.Table)
+                for snapshot in source
+                for path in snapshot.files
+            ]
+            if folder is not None:
+                paths.append(str(folder / "part-00000.parquet"))
+            connection.execute("SET allowed_paths = $1", [paths])
+            connection.execute("SET enable_external_access = false")
+            for name, source in held.items():
                 _show(connection, name, source)
+            connection.execute("SET lock_configuration = true")
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _show(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+def _held(source: Source) -> pa.Table | tuple[Snapshot, ...]:
+    if isinstance(source, pa.Table):
+        return source
+    return (source,) if isinstance(source, Snapshot) else tuple(source)
+
+
+def _show(
+    connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | tuple[Snapshot, ...]
+) -> None:
     if isinstance(source, pa.Table):
         connection.register(name, source)
         return
-    snapshots = (source,) if isinstance(source, Snapshot) else tuple(source)
-    if not snapshots:
+    if not source:
         raise DefectError(f"Query source '{name}' has no snapshot.")
-    body: exp.Query = _scan(snapshots[0])
-    for snapshot in snapshots[1:]:  # by name, because a column may have been added since
+    body: exp.Query = _scan(source[0])
+    for snapshot in source[1:]:  # by name, because a column may have been added since
         body = exp.Union(this=body, expression=_scan(snapshot), distinct=False, by_name=True)
     view = exp.Create(this=exp.to_table(name, quoted=True), kind="VIEW", expression=body)
     connection.execute(view.sql("duckdb"))
@@ -110,4 +139,6 @@ def _show(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> N
 def _scan(snapshot: Snapshot) -> exp.Select:
     files = exp.Array(expressions=[exp.Literal.string(str(path)) for path in snapshot.files])
     day = exp.cast(exp.Literal.string(snapshot.as_of.isoformat()), "DATE")
-    return exp.select("*", day.as_("as_of")).from_(exp.func("read_parquet", files))
+    # a folder named like key=value above the lake must not become a column
+    plain = exp.PropertyEQ(this=exp.to_identifier("hive_partitioning"), expression=exp.false())
+    return exp.select("*", day.as_("as_of")).from_(exp.func("read_parquet", files, plain))

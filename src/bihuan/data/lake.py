@@ -14,9 +14,12 @@ lists, and is not disturbed by publications that come later.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,9 +30,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bihuan.kernel import Clock, UserError, canonical_json, file_lock, hash_id, write_atomically
+from bihuan.kernel import (
+    Clock,
+    DefectError,
+    UserError,
+    canonical_json,
+    file_lock,
+    hash_id,
+    write_atomically,
+)
 from bihuan.kernel.files import sync_folder
 
+_NAME = re.compile(r"\w[\w-]*")
 ROW_GROUP_ROWS = 122_880  # DuckDB's vector group; smaller groups cost scans, larger cost memory
 
 
@@ -73,7 +85,9 @@ class Snapshot:
     def read(self, columns: Iterable[str] | None = None) -> pa.Table:
         """Read the snapshot, or some of its columns, into memory."""
         names = None if columns is None else list(columns)
-        return pa.concat_tables([pq.read_table(path, columns=names) for path in self.files])
+        return pa.concat_tables(
+            [pq.read_table(path, columns=names, partitioning=None) for path in self.files]
+        )
 
 
 @dataclass(frozen=True)
@@ -155,13 +169,19 @@ class Publication:
         lineage
             What it is made from; goes into the snapshot's id.
         """
-        staging = (
-            self.lake.root
-            / ".staging"
-            / hash_id(table, as_of, os.getpid(), self.clock.now(), len(self._pending))
-        )
-        staging.mkdir(parents=True)
-        yield staging
+        if not _NAME.fullmatch(table):
+            raise DefectError(f"'{table}' cannot name a lake table: it would not stay one folder.")
+        parent = self.lake.root / ".staging"
+        parent.mkdir(exist_ok=True)
+        # the process id tells a sweep whose folder it is
+        staging = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+        try:
+            yield staging
+            if not any(staging.glob("*.parquet")):
+                raise DefectError(f"Nothing was written for '{table}' at {as_of.isoformat()}.")
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         self._pending.append((table, as_of, staging, dict(lineage or {})))
 
     def add(
@@ -229,7 +249,7 @@ class Lake:
     def sweep(self) -> int:
         """Remove the folders that a killed process left and replaced snapshots; return how many.
 
-        Only call it when no process reads an older view.
+        Publications under way are not disturbed. Only call it when no process reads an older view.
         """
         with file_lock(self.root / ".lock"):
             tables = self._head()["tables"]
@@ -239,7 +259,7 @@ class Lake:
                 for as_of, snapshot in dates.items()
             }
             dead = [path for path in self.root.glob("*/????-??-??/*") if path not in live]
-            dead += list((self.root / ".staging").glob("*"))
+            dead += [path for path in (self.root / ".staging").glob("*") if not _is_in_use(path)]
             for path in dead:
                 shutil.rmtree(path, ignore_errors=True)
             return len(dead)
@@ -253,18 +273,23 @@ class Lake:
 
     def _commit(self, publication: Publication) -> None:
         published_at = publication.clock.now().isoformat()
-        entries = [
-            (table, as_of, self._settle(table, as_of, staging, lineage, published_at))
-            for table, as_of, staging, lineage in publication._pending
-        ]
-        with file_lock(self.root / ".lock"):
+        described = [self._describe(*pending, published_at) for pending in publication._pending]
+        with file_lock(
+            self.root / ".lock"
+        ):  # from the first move on, so that no sweep comes between
+            entries = [
+                (table, as_of, self._settle(table, as_of, staging, snapshot_id))
+                for (table, as_of, staging, _), snapshot_id in zip(
+                    publication._pending, described, strict=True
+                )
+            ]
             head = self._head()
             for table, as_of, snapshot_id in entries:
                 head["tables"].setdefault(table, {})[as_of.isoformat()] = snapshot_id
             head["version"] += 1
             write_atomically(self.root / "HEAD.json", canonical_json(head).encode())
 
-    def _settle(
+    def _describe(
         self,
         table: str,
         as_of: date,
@@ -272,33 +297,53 @@ class Lake:
         lineage: Mapping[str, Any],
         published_at: str,
     ) -> str:
-        """Move a staged folder to its place and describe it; still invisible without a HEAD."""
-        files = sorted(staging.glob("*.parquet"))
-        described = [
-            {
-                "name": path.name,
-                "rows": pq.read_metadata(path).num_rows,
-                "bytes": path.stat().st_size,
-            }
-            for path in files
-        ]
-        snapshot_id = hash_id(table, as_of, described, lineage, published_at)
+        """Flush a staged folder to disk and describe it; return the snapshot's id."""
+        described = []
+        for path in sorted(staging.glob("*.parquet")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            described.append(
+                {
+                    "name": path.name,
+                    "rows": pq.read_metadata(path).num_rows,
+                    "bytes": path.stat().st_size,
+                    "sha256": digest,
+                }
+            )
         content = {
             "files": described,
             "lineage": dict(lineage),
             "published_at": published_at,
         }
-        for path in files:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
         write_atomically(staging / "snapshot.json", canonical_json(content).encode())
+        return hash_id(table, as_of, described, lineage, published_at)
+
+    def _settle(self, table: str, as_of: date, staging: Path, snapshot_id: str) -> str:
+        """Move a staged folder to its place; still invisible without a HEAD."""
         target = self.root / table / as_of.isoformat() / snapshot_id
+        if target.exists():  # the same content, lineage and instant: it may be in use, so it stays
+            shutil.rmtree(staging)
+            return snapshot_id
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # the same content published in the same instant
-            shutil.rmtree(target)
         staging.rename(target)
-        sync_folder(target.parent)
+        for folder in (target.parent, target.parent.parent, self.root):
+            sync_folder(folder)
         return snapshot_id
+
+
+def _is_in_use(staging: Path) -> bool:
+    """Tell whether the process that made a staging folder still lives."""
+    pid = staging.name.partition("-")[0]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, under another user
+        return True
+    return True
 
 
 def _read_snapshot(root: Path, table: str, as_of: date, snapshot_id: str) -> Snapshot:

@@ -137,7 +137,16 @@ class TagDictionary:
         contracts: Mapping[str, TableContract] | None = None,
     ) -> None:
         self.contracts = dict(_built_in() if contracts is None else contracts)
-        self._tags = {tag.name: with_codes(tag, self.contracts) for tag in definitions}
+        self._tags: dict[str, TagDefinition] = {}
+        for tag in definitions:
+            if tag.name in self._tags:
+                raise tag.problem(
+                    "this name is taken.",
+                    remedy="Give one of the two another name.",
+                    zh="名称已被使用，请更换其中一个。",
+                    at="name",
+                )
+            self._tags[tag.name] = with_codes(tag, self.contracts)
         self._bound = bind_tags(self._tags, self.contracts)
 
     @classmethod

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bihuan.kernel import Clock, UserError, canonical_json, file_lock
-from bihuan.kernel.files import sync_folder
+from bihuan.kernel import Clock, UserError, canonical_json, file_lock, write_atomically
 from bihuan.tag.definition import State, TagDefinition
 from bihuan.tag.dictionary import TagDictionary, require_same_values
 
@@ -140,13 +139,15 @@ class TagHistory:
     def append(self, record: Transition) -> None:
         """Add a record; it is on disk when this returns."""
         line = canonical_json(asdict(record)).encode() + b"\n"
-        with file_lock(self._folder / ".lock"), self._path.open("a+b") as file:
-            file.seek(0)
-            file.truncate(_whole(file.read()))  # takes off the half line of a killed writer
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-            sync_folder(self._folder)
+        with file_lock(self._folder / ".lock"):
+            if not self._path.exists():
+                write_atomically(self._path, b"")  # the folder's own entry is then on disk too
+            with self._path.open("a+b") as file:
+                file.seek(0)
+                file.truncate(_whole(file.read()))  # takes off the half line of a killed writer
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
 
     def read(self, tag: str | None = None) -> tuple[Transition, ...]:
         """Return the records, or those of one tag, oldest first."""
