@@ -45,7 +45,7 @@ OURS = "bihuan"
 
 
 def run(size: int | None, instance: Path | None, out: Path | None) -> dict[str, Any]:
-    """Run the benchmark; see the module's text. ``out`` keeps the files, ``instance`` is not used."""
+    """Run the benchmark; see the module's text. ``out`` keeps the files."""
     del instance
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary)
@@ -142,6 +142,7 @@ def _contenders(folder: Path) -> dict[str, Callable[[Path], None]]:
     def by_duckdb(reader: str, name: str, more: dict[str, Any]) -> Callable[[Path], None]:
         def read(work: Path) -> None:
             with duckdb.connect() as connection:
+                connection.execute("SET enable_progress_bar = false")
                 rows = getattr(connection, reader)(str(folder / name), **more)
                 rows.write_parquet(str(work / "out.parquet"), compression="zstd")
 

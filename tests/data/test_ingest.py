@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +24,7 @@ from hypothesis import strategies as st
 from bihuan.data import loading
 from bihuan.data.encoding import UnreadableSourceError
 from bihuan.data.ingest_report import IngestReport
-from bihuan.data.lake import SnapshotNotFoundError
+from bihuan.data.lake import Lake, SnapshotNotFoundError
 from bihuan.data.mapping import MappingError
 from bihuan.data.publish import TooManyBadRowsError
 from bihuan.data.records import pieces
@@ -595,6 +599,33 @@ class TestRepeating:
         assert room.ids() == ["m1", "m2", "m3"]
         assert report["meter"].rows_skipped == 2
         assert reasons(room, report) == [(3, "id", "DUPLICATE_KEY")]
+
+    def test_files_appended_at_once_all_arrive(self, room: Room) -> None:
+        mapping = room.mapping(self.MAPPING)
+        files = [room.file(f"{n}.csv", f"id,level\nm{n},{n}\n") for n in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            reports = list(threads.map(lambda path: room.ingest(path, mapping, append=True), files))
+        assert sorted(room.ids()) == ["m0", "m1", "m2", "m3"]
+        assert [report.rows_stored for report in reports] == [1, 1, 1, 1]
+
+    def test_twin_without_the_lock_loses_rows(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            sys.modules["bihuan.data.ingest"], "locked", lambda *_: contextlib.nullcontext()
+        )
+        commit, both = Lake._commit, threading.Barrier(2)
+
+        def meet(lake: Lake, publication: Any) -> None:
+            both.wait(timeout=30)
+            commit(lake, publication)
+
+        monkeypatch.setattr(Lake, "_commit", meet)
+        mapping = room.mapping(self.MAPPING)
+        files = [room.file(f"{n}.csv", f"id,level\nm{n},{n}\n") for n in range(2)]
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda path: room.ingest(path, mapping, append=True), files))
+        assert len(room.ids()) == 1, "the check above would fail"
 
     def test_a_file_that_changes_while_it_is_read_is_refused(
         self, room: Room, monkeypatch: pytest.MonkeyPatch

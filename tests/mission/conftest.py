@@ -89,6 +89,7 @@ def tools() -> SimpleNamespace:
         read=read,
         write_csv=write_csv,
         write_xlsx=write_xlsx,
+        offers=OFFER_FILE,
         months=(AUGUST, SEPTEMBER, OCTOBER),
         now=NOW,
     )

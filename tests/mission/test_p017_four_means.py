@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 
 from bihuan.model import evaluate_scores
@@ -54,7 +55,7 @@ class TestFourMeans:
         path = ws.layout.root / "tags" / "customer_base.yaml"
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("expression: gender", "expression: upper(gender)"), "utf-8")
-        with pytest.raises(TagDefinitionError, match="gender.*direct acquisition|direct.*gender"):
+        with pytest.raises(TagDefinitionError, match=r"gender.*direct acquisition"):
             len(ws.dictionary)
 
     def test_f34_statistics_are_counted_over_the_window(self, scored, tools) -> None:
@@ -69,7 +70,7 @@ class TestFourMeans:
         rows = scored.truth.rows_of(found)
         hidden = scored.truth.leave[rows]
         above = hidden >= sorted(hidden)[-len(hidden) // 5]  # the fifth most likely to leave
-        metrics = evaluate_scores(above, _array(found))
+        metrics = evaluate_scores(above, np.array(list(found.values())))
         assert metrics.auc.low > 0.6
 
     def test_f36_experience_is_a_threshold_that_people_set(self, own_operator, tools) -> None:
@@ -101,9 +102,3 @@ class TestFourMeans:
         ]
         assert scored.ws.members(rule, scored.last)["customer_id"].to_pylist() == expected
         assert expected
-
-
-def _array(found: dict[str, float]):
-    import numpy as np
-
-    return np.array(list(found.values()))

@@ -101,7 +101,7 @@ class TestSelectByScore:
         assert cut.size == above.sum()
         assert frame.label[above].mean() >= 0.3 > frame.label.mean()
         assert {item.tag for item in card.items} >= {"mms_count", "dou"}  # so it was planted
-        metrics = evaluate_scores(frame.label, scores)
+        metrics = evaluate_scores(frame.label, card.probability(scores))
         assert metrics.auc.low > 0.6
 
 
@@ -137,7 +137,9 @@ class TestWeaknessesAddressed:
             assert row["points"] == score == 300 + sum(row[f"points_{k}"] for k in range(1, 5))
             assert row["en"].startswith("300 ")
             assert row["en"].endswith(f"= {score:g}")
-        heavy = next(r for r in told.to_pylist() if r["tag_1"] == "mms_count" and r["points_1"] == 200)
+        heavy = next(
+            r for r in told.to_pylist() if r["tag_1"] == "mms_count" and r["points_1"] == 200
+        )
         assert heavy["zh_1"] == "彩信条数 >= 2"
 
     def test_g36_stability_how_far_points_would_move_in_another_sample(self, newspaper) -> None:
@@ -158,7 +160,9 @@ class TestWeaknessesAddressed:
             rows = [r for r in table.to_pylist() if r["low"] is not None and r["rows"] >= 20]
             return float(np.mean([r["high"] - r["low"] for r in rows]))
 
-        assert 1.4 < width(quarter) / width(whole) < 3.5  # a quarter of the rows: about twice as wide
+        assert (
+            1.4 < width(quarter) / width(whole) < 3.5
+        )  # a quarter of the rows: about twice as wide
         assert all(
             r["low"] <= r["points"] <= r["high"] for r in whole.to_pylist() if r["low"] is not None
         )
@@ -174,8 +178,13 @@ class TestWeaknessesAddressed:
         assert calm["stability_index"][0].as_py() == 0
         assert max(calm["stability_index"].to_pylist()) < 0.1
         assert calm["mean"].to_pylist() == pytest.approx([s.mean() for s in scores])
-        moved = [*scores[:2], card.score(pa.table({"dou": [v * 8 for v in parts[2]["dou"].to_pylist()]}))]
-        assert stability_by_period(np.concatenate(moved), month)["stability_index"][2].as_py() > 0.25
+        moved = [
+            *scores[:2],
+            card.score(pa.table({"dou": [v * 8 for v in parts[2]["dou"].to_pylist()]})),
+        ]
+        assert (
+            stability_by_period(np.concatenate(moved), month)["stability_index"][2].as_py() > 0.25
+        )
 
     def test_g36_screening_flexible_what_any_threshold_lets_in(self, scoring) -> None:
         label = scoring.rows["has_newspaper"].to_numpy(zero_copy_only=False)

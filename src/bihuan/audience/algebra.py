@@ -145,14 +145,14 @@ class Compare(Node):
             raise AudienceError(
                 f"'{self.op}' is not a comparison.",
                 remedy=f"Use one of {' '.join(OPERATORS)}.",
-                zh=f"“{self.op}”不是比较符,请使用 {' '.join(OPERATORS)} 之一。",
+                zh=f"“{self.op}”不是比较符，请使用 {' '.join(OPERATORS)} 之一。",
             )
         object.__setattr__(self, "value", literal(self.value))
         if isinstance(self.value, bool) and self.op not in ("=", "!="):
             raise LiteralError(
                 f"True and false have no order, so '{self.op}' cannot compare them.",
                 remedy="Use = or !=.",
-                zh=f"是/否没有大小之分,不能用“{self.op}”比较,请使用 = 或 !=。",
+                zh=f"是/否没有大小之分，不能用“{self.op}”比较，请使用 = 或 !=。",
             )
 
     def _key(self) -> Hashable:
@@ -220,7 +220,7 @@ class Between(Node):
             raise LiteralError(
                 "True and false have no order, so nothing lies between them.",
                 remedy="Use = or !=.",
-                zh="是/否没有大小之分,不能使用区间,请使用 = 或 !=。",
+                zh="是/否没有大小之分，不能使用区间，请使用 = 或 !=。",
             )
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
@@ -286,7 +286,7 @@ class _Connective(Node):
             raise AudienceError(
                 f"'{self.word}' joins at least two parts, not {len(parts)}.",
                 remedy="Use all_of(parts) or any_of(parts), which take any number.",
-                zh=f"“{self.word}”至少连接两个条件,请使用 all_of 或 any_of。",
+                zh=f"“{self.word}”至少连接两个条件，请使用 all_of 或 any_of。",
             )
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "_depth", require_depth(1 + max(p.depth for p in parts)))
@@ -416,7 +416,7 @@ def require_depth(depth: int) -> int:
         raise AudienceTooLargeError(
             f"The audience is nested more than {MAX_DEPTH} levels deep.",
             remedy="Save a part of it as an audience of its own and name it with audience('id').",
-            zh=f"客户群条件嵌套超过 {MAX_DEPTH} 层,请将其中一部分另存为客户群后引用。",
+            zh=f"客户群条件嵌套超过 {MAX_DEPTH} 层，请将其中一部分另存为客户群后引用。",
         )
     return depth
 
@@ -426,7 +426,7 @@ def _require_text(value: object, what: str) -> None:
         raise AudienceError(
             f"An audience needs {what}, not {value!r}.",
             remedy="Give its name as text.",
-            zh=f"此处需要名称,而不是 {value!r}。",
+            zh=f"此处需要名称，而不是 {value!r}。",
         )
     require_clean(value)
 
@@ -436,6 +436,6 @@ def _require_size(size: int) -> int:
         raise AudienceTooLargeError(
             f"The audience has more than {MAX_SIZE:,} terms.",
             remedy="Load a long list of values as a table and make a tag of it.",
-            zh=f"客户群条件超过 {MAX_SIZE:,} 项,请将长名单导入为数据表并制成标签。",
+            zh=f"客户群条件超过 {MAX_SIZE:,} 项，请将长名单导入为数据表并制成标签。",
         )
     return size

@@ -152,7 +152,7 @@ class _Binder:
             raise AudienceCycleError(
                 f"Saved audiences name each other in a circle: {circle}.",
                 remedy="Take one of the references out.",
-                zh=f"已保存的客户群循环引用:{circle}。请去掉其中一处引用。",
+                zh=f"已保存的客户群循环引用：{circle}。请去掉其中一处引用。",
             )
         if wanted not in self.saved:
             _refuse(UnknownAudienceError, node, _unknown_audience(wanted, self.saved))
@@ -212,8 +212,8 @@ def _flag(node: Flag, tag: TagField) -> Node:
         words = (
             f"'{tag.name}' is a {tag.type.value} tag and cannot stand alone",
             f"Say what to compare it with, for example  {tag.name} {example}.",
-            f"标签 {tag.name} 不是是/否标签,不能单独使用",
-            f"请写明比较条件,例如 {tag.name} {example}。",
+            f"标签 {tag.name} 不是是/否标签，不能单独使用",
+            f"请写明比较条件，例如 {tag.name} {example}。",
         )
         _refuse(TagTypeError, node, words)
     return node
@@ -278,7 +278,7 @@ def _require_order(node: Compare | Between, tag: TagField) -> None:
     words = (
         f"'{tag.name}' holds {what}, which have no order",
         "Use =, != or in (...).",
-        f"标签 {tag.name} 的取值为{zh},没有大小之分",
+        f"标签 {tag.name} 的取值为{zh}，没有大小之分",
         "请使用 =、!= 或 in (...)。",
     )
     _refuse(TagTypeError, node, words)
@@ -294,7 +294,7 @@ def _typed(node: _Known, tag: TagField, value: Value, index: int) -> Value:
         words = (
             f"'{tag.name}' is a moment in time, which only  is missing  can ask about",
             "Make a date tag of it and compare that.",
-            f"标签 {tag.name} 是时间戳,只能判断是否为空",
+            f"标签 {tag.name} 是时间戳，只能判断是否为空",
             "请先制成日期标签再比较。",
         )
         _refuse(TagTypeError, node, words, index)
@@ -352,12 +352,12 @@ _LITERALS: Mapping[ColumnType, Callable[[Value], Value | None]] = {
     ColumnType.DATE: _day,
 }
 _EXAMPLES: Mapping[ColumnType, tuple[str, str]] = {
-    ColumnType.INTEGER: ("a number without quotes, for example 80", "不带引号的数字,例如 80"),
-    ColumnType.MONEY: ("a number without quotes, for example 58.37", "不带引号的数字,例如 58.37"),
-    ColumnType.NUMBER: ("a number without quotes, for example 0.5", "不带引号的数字,例如 0.5"),
-    ColumnType.STRING: ("a text in quotes, for example 'x'", "带引号的文字,例如 'x'"),
+    ColumnType.INTEGER: ("a number without quotes, for example 80", "不带引号的数字，例如 80"),
+    ColumnType.MONEY: ("a number without quotes, for example 58.37", "不带引号的数字，例如 58.37"),
+    ColumnType.NUMBER: ("a number without quotes, for example 0.5", "不带引号的数字，例如 0.5"),
+    ColumnType.STRING: ("a text in quotes, for example 'x'", "带引号的文字，例如 'x'"),
     ColumnType.BOOLEAN: ("true or false", "真或假"),
-    ColumnType.DATE: ("a date, for example 2026-01-31", "日期,例如 2026-01-31"),
+    ColumnType.DATE: ("a date, for example 2026-01-31", "日期，例如 2026-01-31"),
 }
 
 
@@ -398,7 +398,7 @@ def _ambiguous(title: str, names: list[str]) -> _Words:
         f"{len(names)} tags have the title '{title}'",
         f"Use the name: {choice}.",
         f"有 {len(names)} 个标签名为“{title}”",
-        f"请使用标签名:{choice}。",
+        f"请使用标签名：{choice}。",
     )
 
 
@@ -411,13 +411,13 @@ def _unknown_tag(
     close = nearest(tag, [*fields, *by_title])
     if close:
         choice = ", ".join(close)
-        return problem, f"Did you mean: {choice}?", zh, f"是否想写:{choice}?"
+        return problem, f"Did you mean: {choice}?", zh, f"是否想写：{choice}?"
     if hidden is not None:
         return (
             problem,
             f"If '{hidden}' is meant as a word of the condition, put blanks around it.",
             zh,
-            f"如果“{hidden}”是条件用语,请在其前后加空格。",
+            f"如果“{hidden}”是条件用语，请在其前后加空格。",
         )
     return problem, "List the tags to see their names.", zh, "请查看标签目录中的名称。"
 
@@ -426,8 +426,8 @@ def _unknown_audience(wanted: str, saved: Mapping[str, Node]) -> _Words:
     choice = ", ".join(nearest(wanted, saved) or sorted(saved)[:8])
     problem, zh = f"there is no saved audience '{wanted}'", f"没有已保存的客户群“{wanted}”"
     if not choice:
-        return problem, "None is saved yet; save it first.", zh, "尚未保存任何客户群,请先保存。"
-    return problem, f"Did you mean: {choice}?", zh, f"是否想写:{choice}?"
+        return problem, "None is saved yet; save it first.", zh, "尚未保存任何客户群，请先保存。"
+    return problem, f"Did you mean: {choice}?", zh, f"是否想写：{choice}?"
 
 
 def _refuse(

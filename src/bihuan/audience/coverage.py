@@ -217,7 +217,7 @@ def describe(
             raise TagTypeError(
                 f"'{name}' is a {tags.fields[name].type.value} tag, which has no mean.",
                 remedy="Choose numbers, money, true/false or texts.",
-                zh=f"标签 {name} 不能求均值,请选择数值、金额、是/否或文字标签。",
+                zh=f"标签 {name} 不能求均值，请选择数值、金额、是/否或文字标签。",
             )
     numeric = [name for name in wanted if tags.fields[name].type in _NUMERIC]
     texts = [name for name in wanted if name not in numeric]
@@ -400,7 +400,7 @@ def _index(part: float | None, whole: float | None) -> float | NotEstimable:
         return NotEstimable({"zh": "没有已知取值。", "en": "No value is known."})
     if whole <= 0:
         return NotEstimable(
-            {"zh": "全体均值不为正,无法求指数。", "en": "The base's mean is not positive."}
+            {"zh": "全体均值不为正，无法求指数。", "en": "The base's mean is not positive."}
         )
     return 100 * part / whole
 

@@ -97,7 +97,7 @@ def require_one_kind(values: tuple[Value, ...]) -> None:
         raise LiteralError(
             f"The values of one condition must be of one kind, not {' and '.join(sorted(kinds))}.",
             remedy="Write all of them as numbers, all as strings or all as dates.",
-            zh="同一条件中的取值类型必须一致(同为数字、字符串或日期)。",
+            zh="同一条件中的取值类型必须一致（同为数字、字符串或日期）。",
         )
 
 
@@ -128,5 +128,5 @@ def _refused(problem: str, zh: str) -> LiteralError:
     return LiteralError(
         f"A value {problem}, so no tag can be compared with it.",
         remedy="Give a finite number, a text, a date, or true or false.",
-        zh=f"取值{zh},无法比较,请填写有限的数字、文字、日期或是/否。",
+        zh=f"取值{zh}，无法比较，请填写有限的数字、文字、日期或是/否。",
     )

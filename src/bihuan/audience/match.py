@@ -136,7 +136,7 @@ def profile_of(raw: Mapping[str, Any], fields: Mapping[str, TagField]) -> dict[s
                 f"The profile's value {value!r} does not fit the tag '{name}'"
                 f" ({field.type.value}).",
                 remedy="Send a value of the tag's type, or leave it out.",
-                zh=f"标签 {name}({field.type.value})的取值 {value!r} 类型不符,请更正或不传该值。",
+                zh=f"标签 {name}({field.type.value})的取值 {value!r} 类型不符，请更正或不传该值。",
             ) from error
     return profile
 

@@ -285,7 +285,7 @@ def _require_unique(rules: Sequence[ExperienceRule], where: str) -> None:
         raise RuleError(
             f"{where}: two rules are named '{twice[0]}'.",
             remedy="Give each rule a name of its own.",
-            zh=f"规则“{twice[0]}”重名,请使用不同的名称。",
+            zh=f"规则“{twice[0]}”重名，请使用不同的名称。",
         )
 
 
@@ -317,7 +317,7 @@ def _responses(
         raise RuleError(
             f"The responses need {id_column}, each once, and response.",
             remedy="Give one row per customer.",
-            zh=f"响应数据需要 {id_column}(每个客户一行)和 response 两列。",
+            zh=f"响应数据需要 {id_column}（每个客户一行）和 response 两列。",
         )
     names = responses[id_column].combine_chunks().cast(ids.type)
     at = pc.index_in(ids, value_set=names)

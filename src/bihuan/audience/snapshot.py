@@ -338,7 +338,7 @@ def require_tags(names: Sequence[str], tags: TagTable) -> None:
             raise UnknownTagError(
                 f"There is no {tags.subject} tag '{name}'.",
                 remedy=f"Similar: {close}.",
-                zh=f"没有标签“{name}”,相近的有:{close}。",
+                zh=f"没有标签“{name}”,相近的有：{close}。",
             )
 
 
@@ -412,5 +412,5 @@ def _require_subject(snapshot: AudienceSnapshot, subject: str) -> None:
         raise SnapshotMismatchError(
             f"A snapshot of {snapshot.subject} ids does not go with {subject} ids.",
             remedy="Take both of the same kind of subject.",
-            zh=f"{snapshot.subject} 快照不能与 {subject} 一起使用,请选择同一对象的数据。",
+            zh=f"{snapshot.subject} 快照不能与 {subject} 一起使用，请选择同一对象的数据。",
         )

@@ -65,7 +65,7 @@ class Suppression:
             raise SuppressionError(
                 f"Two exclusions have one name: {', '.join(names)}.",
                 remedy="Give each a name of its own.",
-                zh=f"剔除规则重名:{'、'.join(names)}。请使用不同的名称。",
+                zh=f"剔除规则重名：{'、'.join(names)}。请使用不同的名称。",
             )
 
     @property
@@ -87,7 +87,7 @@ class Suppression:
                 raise SuppressionError(
                     f"There is no exclusion '{name}'.",
                     remedy=f"Choose from: {choice}.",
-                    zh=f"没有剔除规则“{name}”,可选:{choice}。",
+                    zh=f"没有剔除规则“{name}”,可选：{choice}。",
                 )
         return Suppression(tuple(e for e in self.exclusions if e.name not in names))
 
@@ -133,7 +133,7 @@ def standard_suppression(
         raise SuppressionError(
             f"The minimum of failed contacts is {minimum_failed_contacts}.",
             remedy="Give at least 1, or keep 'recent_contact'.",
-            zh="未成功接触次数的下限至少为 1;如不需要该规则,请将 recent_contact 设为保留。",
+            zh="未成功接触次数的下限至少为 1；如不需要该规则，请将 recent_contact 设为保留。",
         )
     flags = (
         ("opted_out", "has_opted_out", "已退订营销", "opted out of marketing"),
@@ -261,7 +261,7 @@ def _bound(exclusion: Exclusion, tags: TagTable, saved: Mapping[str, Node] | Non
         raise SuppressionError(
             f"The exclusion '{exclusion.name}' cannot be applied: {error.message}",
             remedy=f"Derive its tag first, or keep '{exclusion.name}'.",
-            zh=f"剔除规则“{exclusion.name}”无法执行:{error.zh}请先生成该标签,或关闭该规则。",
+            zh=f"剔除规则“{exclusion.name}”无法执行：{error.zh}请先生成该标签，或关闭该规则。",
         ) from error
 
 

@@ -68,10 +68,10 @@ TEXT_DEPTH = 48  # levels of parentheses and NOT; less than a tree may have, see
 TEXT_SIZE = 20_000  # conditions and listed values
 
 _Expected = tuple[str, str]
-_A_CONDITION: _Expected = ("a condition such as  arpu >= 80", "条件,例如 arpu >= 80")
+_A_CONDITION: _Expected = ("a condition such as  arpu >= 80", "条件，例如 arpu >= 80")
 _A_VALUE: _Expected = (
     "a value such as  80, 'text', 2026-01-31 or true",
-    "取值,例如 80、'文字'、2026-01-31 或 真",
+    "取值，例如 80、'文字'、2026-01-31 或 真",
 )
 _A_JOIN: _Expected = ("'and', 'or' or the end", "“且”“或”或者结尾")
 
@@ -316,7 +316,8 @@ class _Parser:
             raise AudienceTooLargeError(
                 f"{where[0]}: more than {TEXT_DEPTH} levels of parentheses and 'not'.",
                 remedy="Save a part as an audience of its own and name it with audience('id').",
-                zh=f"{where[1]}:括号与“非”嵌套超过 {TEXT_DEPTH} 层,请将一部分另存为客户群后引用。",
+                zh=f"{where[1]}：括号与“非”嵌套超过 {TEXT_DEPTH} 层，"
+                "请将一部分另存为客户群后引用。",
             )
         node = level()
         self.nesting -= 1
@@ -328,7 +329,7 @@ class _Parser:
             raise AudienceTooLargeError(
                 f"The text has more than {TEXT_SIZE:,} conditions and values.",
                 remedy="Load a long list as a table and make a tag of it.",
-                zh=f"条件与取值超过 {TEXT_SIZE:,} 项,请将长名单导入为数据表并制成标签。",
+                zh=f"条件与取值超过 {TEXT_SIZE:,} 项，请将长名单导入为数据表并制成标签。",
             )
 
     def _span(self, name: Token, *values: Token) -> Span:
@@ -361,7 +362,7 @@ class _Parser:
             self.text,
             found.start,
             found.end,
-            (f"expected {expected[0]}, found {seen[0]}", f"应为{expected[1]},却是{seen[1]}"),
+            (f"expected {expected[0]}, found {seen[0]}", f"应为{expected[1]}，却是{seen[1]}"),
             remedy,
         )
 
@@ -374,7 +375,7 @@ class _Parser:
 
 def _hint(token: Token, expected: _Expected, word: str) -> tuple[str, str]:
     if expected is _A_VALUE and token.kind == "missing":
-        return "Write  x is missing  instead.", "请写成:标签 为空。"
+        return "Write  x is missing  instead.", "请写成：标签 为空。"
     if expected is _A_VALUE and token.kind == "name":
         if word[:1].isdigit():
             return "Write the number without a unit.", "数字后面不要写单位。"

@@ -236,7 +236,7 @@ def syntax_error(
     return AudienceSyntaxError(
         f"Line {line}, column {column}: {problem[0]}.\n{shown.rstrip()}\n   ",
         remedy=remedy[0],
-        zh=f"第 {line} 行第 {column} 列:{problem[1]}。\n{shown}{remedy[1]}",
+        zh=f"第 {line} 行第 {column} 列：{problem[1]}。\n{shown}{remedy[1]}",
         position=start,
         line=line,
         column=column,

@@ -22,7 +22,7 @@ from bihuan.data.problem import Problem, ProblemBook
 from bihuan.data.quality import QualityProfile, compare_snapshots, profile_quality
 from bihuan.data.quarantine import Quarantine
 from bihuan.data.replay import replay
-from bihuan.data.source_sql import SqlTable
+from bihuan.data.source_table import SqlTable
 
 __all__ = [
     "Column",

@@ -195,6 +195,10 @@ def readable(text: bytes) -> str:
     True
     """
     try:
+        return text.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
         shown = text.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         shown = text.decode("utf-8", "backslashreplace")

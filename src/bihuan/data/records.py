@@ -131,6 +131,14 @@ def find_records(data: bytes, dialect: Dialect, width: int, *, final: bool) -> R
     return found if found is not None else _walk(data, dialect, width, final=final)
 
 
+def find_whole_records(data: bytes, width: int) -> Records:
+    """Find the records of text without quotes that is known to have ``width`` fields in each."""
+    line_ends = _line_ends(data, final=True)
+    start, end = _spans(data, line_ends)
+    line = np.searchsorted(line_ends, start)
+    return Records(start, end, line, np.full(start.size, width, dtype=np.int64), len(data))
+
+
 def split_fields(record: bytes, dialect: Dialect) -> list[bytes]:
     """Return the cells of one record, unquoted.
 
@@ -158,7 +166,7 @@ def split_fields(record: bytes, dialect: Dialect) -> list[bytes]:
 def first_record(data: bytes, dialect: Dialect) -> tuple[int, int] | None:
     """Return where the first record of ``data`` begins and ends; None if there is none."""
     head = data[:MAX_RECORD_BYTES]
-    line_ends = _line_ends(np.frombuffer(head, dtype=np.uint8), final=True).tolist()
+    line_ends = _line_ends(head, final=True).tolist()
     start = 0
     for line, stop in enumerate(line_ends):
         text = head[start:stop].rstrip(b"\r")
@@ -197,10 +205,11 @@ def _cut(data: bytes, dialect: Dialect, width: int, first_line: int) -> tuple[Pi
 def _scan(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records | None:
     """Find the records with vector operations; None if the quotes are not well formed."""
     text = np.frombuffer(data, dtype=np.uint8)
-    line_ends = _line_ends(text, final=final)
+    line_ends = _line_ends(data, final=final)
     delimiters = text == dialect.delimiter[0]
     ends = line_ends
-    if dialect.quote and dialect.quote in data:
+    has_quotes = bool(dialect.quote) and dialect.quote in data
+    if has_quotes:
         is_quote = text == dialect.quote[0]
         inside = (np.cumsum(is_quote, dtype=np.uint8) & 1).astype(np.bool_)
         if not _well_formed(text, np.flatnonzero(is_quote), dialect):
@@ -210,34 +219,41 @@ def _scan(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records 
         left = text.size - (int(ends[-1]) + 1 if ends.size else 0)
         if (final and bool(inside[-1])) or left > MAX_RECORD_BYTES:
             return None
-    start = np.concatenate([np.zeros(min(1, ends.size), np.int64), ends[:-1] + 1])
     consumed = int(min(ends[-1] + 1, text.size)) if ends.size else 0
-    end = ends.copy()
-    if text.size:
-        pair = text[np.maximum(ends - 1, 0)] == _CR
-        pair &= text[np.minimum(ends, text.size - 1)] == _LF
-        end -= pair & (ends > start) & (ends < text.size)
-    kept = end > start
-    start, end = start[kept], end[kept]
-    marks = np.flatnonzero(delimiters)
-    widths = np.searchsorted(marks, end) - np.searchsorted(marks, start) + 1
+    start, end = _spans(data, ends)
+    counted = np.cumsum(delimiters, dtype=np.int32)
+    widths = (counted[end - 1] - counted[start] + delimiters[start]).astype(np.int64) + 1
     line = np.searchsorted(line_ends, start)
-    last = np.searchsorted(line_ends, end)
-    if bool(((widths != width) & (last > line)).any()):
-        return None
+    if has_quotes:
+        last = np.searchsorted(line_ends, end)
+        if bool(((widths != width) & (last > line)).any()):
+            return None
     return Records(start, end, line, widths, consumed)
 
 
-def _line_ends(text: NDArray[np.uint8], *, final: bool) -> NDArray[np.int64]:
+def _spans(data: bytes, ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the records between line ends begin and end; empty lines are none."""
+    start = np.concatenate([np.zeros(min(1, ends.size), np.int64), ends[:-1] + 1])
+    end = ends
+    if ends.size and b"\r\n" in data:
+        text = np.frombuffer(data, dtype=np.uint8)
+        pair = text[np.maximum(ends - 1, 0)] == _CR
+        pair &= text[np.minimum(ends, text.size - 1)] == _LF
+        end = ends - (pair & (ends > start) & (ends < text.size))
+    kept = end > start
+    return (start, end) if kept.all() else (start[kept], end[kept])
+
+
+def _line_ends(data: bytes, *, final: bool) -> NDArray[np.int64]:
     """Return the position of the last byte of every line end, and the text's end if final."""
+    text = np.frombuffer(data, dtype=np.uint8)
     is_end = text == _LF
-    carriage = text == _CR
-    if carriage.any():
-        alone = carriage.copy()
+    if b"\r" in data:
+        alone = text == _CR
         alone[:-1] &= ~is_end[1:]
         if not final:  # it may be the first half of CR LF
             alone[-1] = False
-        is_end = is_end | alone
+        is_end |= alone
     ends = np.flatnonzero(is_end)
     if final and text.size and (not ends.size or ends[-1] != text.size - 1):
         ends = np.append(ends, text.size)
@@ -263,7 +279,7 @@ def _well_formed(text: NDArray[np.uint8], quotes: NDArray[np.int64], dialect: Di
 
 def _walk(data: bytes, dialect: Dialect, width: int, *, final: bool) -> Records:
     """Find the records one by one; gets past quotes that are never closed."""
-    line_ends = _line_ends(np.frombuffer(data, dtype=np.uint8), final=final).tolist()
+    line_ends = _line_ends(data, final=final).tolist()
     rows: list[tuple[int, int, int, int]] = []
     line = position = 0
     while line < len(line_ends):

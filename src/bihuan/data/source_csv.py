@@ -27,6 +27,7 @@ from bihuan.data.records import (
     Records,
     count_lines,
     find_records,
+    find_whole_records,
     first_record,
     offset_of_line,
     pieces,
@@ -137,7 +138,7 @@ class CsvSource:
         records = np.arange(number, number + table.num_rows, dtype=np.int64)
 
         def trace(rows: Sequence[int]) -> list[Trace]:
-            found = self._find(piece)
+            found = piece.records or find_whole_records(piece.data, len(self._columns))
             if found.start.size != table.num_rows:
                 raise self._disagreement(piece, found.start.size, table.num_rows)
             return [self._trace(piece, found, row, number + row) for row in rows]

@@ -28,6 +28,8 @@ CORE_OPTIONS = 6_000  # HiGHS solves a core of this size in about a tenth of a s
 LADDER_STEP = 8
 FEWEST_SAMPLED = 100
 MAX_STEPS = 40
+PATIENCE = 5  # steps in a row that may fail
+LARGEST = 8  # how far the core may grow where a sample of it keeps failing
 SETTLED = 1e-10  # relative gain below which a further step is not worth it
 OPENING = 1e-3  # a limit of 0 is priced as if this share of one contact were allowed
 EPSILON = float(np.finfo(np.float64).eps)
@@ -364,9 +366,10 @@ def _descend(
 ) -> Pricing:
     """Move a box of prices downhill until it holds the minimum and its core is exact."""
     best: Pricing | None = None
+    failures, most = 0, CORE_OPTIONS
     for step in range(1, MAX_STEPS + 1):
         low, high = np.maximum(prices - radius, 0.0), np.minimum(prices + radius, cap)
-        core = take_core(options, low, high, most=CORE_OPTIONS)
+        core = take_core(options, low, high, most=most)
         found, share = solve_core(options, core, (low, high), cap)
         bound = dual_bound(options, found)
         report()
@@ -375,10 +378,12 @@ def _descend(
         is_level = core.is_exact and best is not None and gain >= -SETTLED * best.bound
         if best is None or gain > 0 or is_level:  # an exact core gives a better plan, too
             radius = _next_radius(radius, np.abs(found - prices), is_at_edge, core)
-            prices, best = found, Pricing(found, bound, core, share, step)
-        else:
-            radius = radius / 4
+            prices, best, failures = found, Pricing(found, bound, core, share, step), 0
+        else:  # the sample misled: look nearer, and at more
+            radius, failures, most = radius / 4, failures + 1, min(2 * most, LARGEST * CORE_OPTIONS)
         if core.is_exact and (not is_at_edge.any() or gain <= SETTLED * best.bound):
+            break
+        if failures > PATIENCE:
             break
     if best is None:
         raise DefectError("The search for prices ended before its first step.")

@@ -58,7 +58,7 @@ class Document:
             raise DocumentError(
                 f"{path.name} cannot be read: {error}.",
                 remedy="Save it as YAML in UTF-8.",
-                zh=f"{path.name} 无法读取:{error}。请保存为 UTF-8 编码的 YAML 文件。",
+                zh=f"{path.name} 无法读取：{error}。请保存为 UTF-8 编码的 YAML 文件。",
             ) from error
         return cls(value, path.name)
 

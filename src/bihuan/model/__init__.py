@@ -21,8 +21,7 @@ from bihuan.model.screening import (
     stability_by_period,
     threshold_table,
 )
-from bihuan.model.steps.sampling import TooFewPositivesError
-from bihuan.model.steps.sampling import ValidationRules
+from bihuan.model.steps.sampling import TooFewPositivesError, ValidationRules
 from bihuan.model.steps.spec import ModelSpec
 
 __all__ = [

@@ -20,7 +20,7 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {"en": "Merge indicator categories", "zh": "指标类别合并"},
         {
             "en": "A level with few customers is noise; levels that respond alike are one level.",
-            "zh": "人数很少的取值只是噪声,响应相近的取值可视为一类。",
+            "zh": "人数很少的取值只是噪声，响应相近的取值可视为一类。",
         },
     ),
     2: (
@@ -28,14 +28,14 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {
             "en": "Missing values, outliers and skew mislead a model; a feature that is recorded "
             "after the fact knows the answer and will not be there when it is needed.",
-            "zh": "缺失、异常和偏斜会误导模型;事后才产生的特征等于泄露答案,实际预测时并不存在。",
+            "zh": "缺失、异常和偏斜会误导模型；事后才产生的特征等于泄露答案，实际预测时并不存在。",
         },
     ),
     3: (
         {"en": "Correlation analysis", "zh": "相关分析"},
         {
             "en": "Two features that say the same make reasons unstable and add nothing.",
-            "zh": "两个高度相关的特征不增加信息,却使原因解释不稳定。",
+            "zh": "两个高度相关的特征不增加信息，却使原因解释不稳定。",
         },
     ),
     4: (
@@ -50,7 +50,7 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {
             "en": "Enough rows to learn from, not more than pay; probabilities are put right "
             "where negatives were thinned.",
-            "zh": "样本够用即可;若对负例抽样,概率会按抽样比例还原。",
+            "zh": "样本够用即可；若对负例抽样，概率会按抽样比例还原。",
         },
     ),
     6: (
@@ -58,7 +58,7 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {
             "en": "Learner and settings are chosen on rows that the model has not seen, and the "
             "scores are turned into probabilities on such rows too.",
-            "zh": "算法与参数在模型未见过的数据上选择,评分也在这类数据上校准为概率。",
+            "zh": "算法与参数在模型未见过的数据上选择，评分也在这类数据上校准为概率。",
         },
     ),
     7: (
@@ -66,7 +66,7 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {
             "en": "The numbers shown are from customers (and, where there are periods, months) "
             "that had no part in building or choosing the model.",
-            "zh": "所示指标来自未参与建模和选型的客户(有月份时为之后的月份)。",
+            "zh": "所示指标来自未参与建模和选型的客户（有月份时为之后的月份）。",
         },
     ),
     8: (
@@ -74,7 +74,7 @@ STEPS: Mapping[int, tuple[Text, Text]] = {
         {
             "en": "A model is right only for customers like those it learnt from, so the newest "
             "month is compared with the training months before its scores are used.",
-            "zh": "模型只对与训练样本相似的客户有效,使用评分前须比较最新月份与训练月份的分布。",
+            "zh": "模型只对与训练样本相似的客户有效，使用评分前须比较最新月份与训练月份的分布。",
         },
     ),
 }
@@ -285,7 +285,7 @@ def _data_words(data: DataFacts, language: str) -> str:
     share = data.positives / data.rows
     words = _say(
         language,
-        f"{data.rows:,} 行,其中正例 {data.positives:,}({share:.1%})",
+        f"{data.rows:,} 行，其中正例 {data.positives:,}({share:.1%})",
         f"{data.rows:,} rows, of which {data.positives:,} positive ({share:.1%})",
     )
     if data.as_of:
@@ -300,8 +300,8 @@ def _summary(card: ModelCard, language: str) -> Iterable[str]:
     yield ""
     yield _say(
         language,
-        f"联系评分最高的 10% 客户,命中率约为随机联系的 **{top.value:.1f} 倍**"
-        f"({top.low:.1f}-{top.high:.1f}),可找到 {metrics.gains[0]:.0%} 的目标客户;"
+        f"联系评分最高的 10% 客户，命中率约为随机联系的 **{top.value:.1f} 倍**"
+        f"({top.low:.1f}-{top.high:.1f})，可找到 {metrics.gains[0]:.0%} 的目标客户;"
         f"联系一半客户可找到 {metrics.gains[4]:.0%}。",
         f"Contacting the 10 % with the highest scores hits **{top.value:.1f} times** as often as "
         f"chance ({top.low:.1f} to {top.high:.1f}) and finds {metrics.gains[0]:.0%} of all "
@@ -316,7 +316,7 @@ def _summary(card: ModelCard, language: str) -> Iterable[str]:
         (_say(language, "AUC(0.5 为随机)", "AUC (0.5 is chance)"), metrics.auc),
         ("ALIFT", metrics.alift),
         (_say(language, "最高十分之一的提升", "Lift of the best tenth"), top),
-        (_say(language, "Brier(越小越好)", "Brier (less is better)"), metrics.brier),
+        (_say(language, "Brier（越小越好）", "Brier (less is better)"), metrics.brier),
         (_say(language, "对数损失", "Log loss"), metrics.log_loss),
     ):
         yield f"| {name} | {estimate.value:.4f} | {_interval(estimate)} |"
@@ -324,7 +324,7 @@ def _summary(card: ModelCard, language: str) -> Iterable[str]:
 
 
 def _lift_table(card: ModelCard, language: str) -> Iterable[str]:
-    yield f"### {_say(language, '联系多少客户,找到多少目标', 'How many to contact')}"
+    yield f"### {_say(language, '联系多少客户，找到多少目标', 'How many to contact')}"
     yield ""
     yield (
         "| "

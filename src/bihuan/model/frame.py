@@ -164,7 +164,7 @@ class LabelledFrame:
             raise FrameError(
                 f"The parts of the frame have different lengths: {lengths}.",
                 remedy="Give one id, one row of features and one label per customer.",
-                zh=f"各部分的行数不一致:{lengths}。请保证每个客户有一个编号、一行特征和一个标签。",
+                zh=f"各部分的行数不一致：{lengths}。请保证每个客户有一个编号、一行特征和一个标签。",
             )
         _ = self.kinds
 
@@ -199,7 +199,7 @@ def feature_kinds(features: pa.Table) -> dict[str, FeatureKind]:
         raise FrameError(
             f"Feature names occur more than once: {', '.join(twice)}.",
             remedy="Give every feature its own name.",
-            zh=f"特征名重复:{'、'.join(twice)}。请为每个特征取不同的名字。",
+            zh=f"特征名重复：{'、'.join(twice)}。请为每个特征取不同的名字。",
         )
     return {column.name: _kind(column.name, column.type) for column in features.schema}
 
@@ -257,7 +257,7 @@ def _require(
         raise MissingFeatureError(
             f"The model needs features that are not there: {', '.join(absent)}.",
             remedy="Derive these tags for the date, then score again.",
-            zh=f"缺少模型需要的特征:{'、'.join(absent)}。请先派生这些标签再评分。",
+            zh=f"缺少模型需要的特征：{'、'.join(absent)}。请先派生这些标签再评分。",
         )
     for name, kind in wanted.items():
         is_empty = features.schema.field(name).type == pa.null()
@@ -267,7 +267,7 @@ def _require(
             raise FeatureTypeError(
                 f"Feature '{name}' was {kind} when the model was built and is {have[name]} now.",
                 remedy="Give it the type it had, or build the model again.",
-                zh=f"特征 {name} 建模时是 {kind},现在是 {have[name]}。请恢复类型或重新建模。",
+                zh=f"特征 {name} 建模时是 {kind}，现在是 {have[name]}。请恢复类型或重新建模。",
             )
 
 
@@ -287,7 +287,7 @@ def _kind(name: str, type_: pa.DataType) -> FeatureKind:
     raise FeatureTypeError(
         f"Feature '{name}' has type {type_}, which no model can read.",
         remedy="Turn it into a number, a boolean, a string or a date first.",
-        zh=f"特征 {name} 的类型 {type_} 无法建模,请先转换为数值、布尔、字符串或日期。",
+        zh=f"特征 {name} 的类型 {type_} 无法建模，请先转换为数值、布尔、字符串或日期。",
     )
 
 
@@ -302,7 +302,7 @@ def _decode_days(name: str, column: pa.ChunkedArray, as_of: AsOf) -> NDArray[np.
         raise FeatureTypeError(
             f"Feature '{name}' is a date, and no as_of says from which day to count back.",
             remedy="Pass as_of, the snapshot date of the features.",
-            zh=f"特征 {name} 是日期,但没有给出数据日期 as_of,无法换算天数。",
+            zh=f"特征 {name} 是日期，但没有给出数据日期 as_of，无法换算天数。",
         )
     days = np.asarray(
         pc.cast(column, pa.date32()).cast(pa.int32()).cast(pa.float64()).to_numpy(),
@@ -337,7 +337,7 @@ def _label(label: Any) -> NDArray[np.bool_]:
             raise FrameError(
                 f"The label is missing in {label.null_count} rows.",
                 remedy="Leave out the customers whose answer is not known.",
-                zh=f"有 {label.null_count} 行没有标签,请剔除结果未知的客户。",
+                zh=f"有 {label.null_count} 行没有标签，请剔除结果未知的客户。",
             )
         label = label.to_numpy(zero_copy_only=False)
     values = np.asarray(label)
@@ -345,7 +345,7 @@ def _label(label: Any) -> NDArray[np.bool_]:
         raise FrameError(
             f"The label has type {values.dtype}; it must be true or false.",
             remedy="Compare it with the value that means yes, for example churn == 'Yes'.",
-            zh=f"标签类型为 {values.dtype},应为真或假。请先与“是”的取值比较。",
+            zh=f"标签类型为 {values.dtype}，应为真或假。请先与“是”的取值比较。",
         )
     return values
 
@@ -363,7 +363,7 @@ def _period(period: Any) -> NDArray[np.int32] | None:
             raise FrameError(
                 "The period is missing in some rows.",
                 remedy="Give every row its month.",
-                zh="部分行没有月份,请补全。",
+                zh="部分行没有月份，请补全。",
             )
         values = values.astype("datetime64[M]").astype(np.int64)
     return values.astype(np.int32)

@@ -371,7 +371,7 @@ def _one_class(label: Flags) -> NotEstimable:
     return NotEstimable(
         {
             "en": f"All {len(label)} labels are {en}, so nothing can be ranked against them.",
-            "zh": f"全部 {len(label)} 个标签都是{zh},无法比较排序。",
+            "zh": f"全部 {len(label)} 个标签都是{zh}，无法比较排序。",
         }
     )
 
@@ -387,5 +387,5 @@ def _require_scores(label: Flags, score: Floats) -> None:
         raise ScoreShapeError(
             "Labels must be true or false and no score may be missing.",
             remedy="Leave out rows without a score or an answer.",
-            zh="标签必须为真假,评分不能缺失。",
+            zh="标签必须为真假，评分不能缺失。",
         )

@@ -219,7 +219,7 @@ def cross_validate(
         raise FoldsError(
             f"{folds} folds cannot each hold one of {cases} cases.",
             remedy=f"Choose from 2 to {min(cases, 10)} folds.",
-            zh=f"{cases} 个案例无法分成 {folds} 折,请选择 2 到 {min(cases, 10)} 折。",
+            zh=f"{cases} 个案例无法分成 {folds} 折，请选择 2 到 {min(cases, 10)} 折。",
         )
     data = DecodedRows(frame.decode(), frame.label, frame.period)
     fold = stratified_folds(frame.label, folds, random_stream(seed, "cross-validation"))
@@ -313,7 +313,7 @@ def _validation_step(how: Text, metrics: Metrics) -> Step:
         en=f"{how['en']} AUC {area.value:.3f} ({area.low:.3f} to {area.high:.3f}), lift of the "
         f"best tenth {top.value:.2f}, calibration error {metrics.calibration_error:.3f}.",
         zh=f"{how['zh']}AUC {area.value:.3f}({area.low:.3f}-{area.high:.3f}),"
-        f"最高十分之一提升 {top.value:.2f},校准误差 {metrics.calibration_error:.3f}。",
+        f"最高十分之一提升 {top.value:.2f}，校准误差 {metrics.calibration_error:.3f}。",
         facts={"rows": metrics.n, "positives": metrics.positives, "auc": area.value},
     )
 
@@ -325,7 +325,7 @@ def _newest_step(drift: Drift) -> Step:
         en=f"The newest month ({drift.rows:,} rows) is {drift.verdict}: stability index of the "
         f"scores {drift.score:.3f}, of the feature that moved most ({worst[0]}) {worst[1]:.3f}.",
         zh=f"最新月份({drift.rows:,} 行)与训练月份相比{VERDICTS[drift.verdict]}:"
-        f"评分稳定性指数 {drift.score:.3f},变化最大的特征 {worst[0]} 为 {worst[1]:.3f}。",
+        f"评分稳定性指数 {drift.score:.3f}，变化最大的特征 {worst[0]} 为 {worst[1]:.3f}。",
         facts={"score": drift.score, "features": dict(drift.features), "verdict": drift.verdict},
     )
 
@@ -337,7 +337,7 @@ def _last_period_step(model: BuiltModel, data: DecodedRows) -> Step:
             8,
             en="No newer month was given; compare it (BuiltModel.drift) before its scores are "
             "used.",
-            zh="未提供更新月份的数据;使用评分前请先做漂移检查(BuiltModel.drift)。",
+            zh="未提供更新月份的数据；使用评分前请先做漂移检查(BuiltModel.drift)。",
         )
     is_last = data.period == data.period.max()
     rows = np.flatnonzero(~is_last)

@@ -161,7 +161,7 @@ class ModelRegistry:
             raise ModelNotFoundError(
                 f"Model '{name}' has no champion (versions: {have}).",
                 remedy="Promote a version, or name the version to load.",
-                zh=f"模型 {name} 还没有在用版本(现有:{have})。请先启用一个版本,或指明版本号。",
+                zh=f"模型 {name} 还没有在用版本（现有：{have}）。请先启用一个版本，或指明版本号。",
             )
         return champion
 
@@ -244,7 +244,7 @@ class ModelRegistry:
             raise ModelNotFoundError(
                 f"There is no version '{version}' of model '{name}' (has: {known}).",
                 remedy="Choose one of the versions named, or build the model.",
-                zh=f"模型 {name} 没有版本 {version}(现有:{known})。",
+                zh=f"模型 {name} 没有版本 {version}（现有：{known}）。",
             )
         return self.folder / name / version
 
@@ -310,7 +310,7 @@ def _read_checked(folder: Path) -> dict[str, bytes]:
         raise ModelDamagedError(
             f"Model version {folder.name} has format {manifest.get('format')}, expected {FORMAT}.",
             remedy="Read it with the release that wrote it, or build the model again.",
-            zh=f"模型版本 {folder.name} 的格式与本版本不符,请重新建模。",
+            zh=f"模型版本 {folder.name} 的格式与本版本不符，请重新建模。",
         )
     for name, digest in manifest["files"].items():
         if hashlib.sha256(files[name]).hexdigest() != digest:
@@ -322,7 +322,7 @@ def _damaged(folder: Path, what: str) -> ModelDamagedError:
     return ModelDamagedError(
         f"Model version {folder.name} is damaged: {what}.",
         remedy="Restore the folder from a backup, or build the model again.",
-        zh=f"模型版本 {folder.name} 已损坏:{what}。请从备份恢复或重新建模。",
+        zh=f"模型版本 {folder.name} 已损坏：{what}。请从备份恢复或重新建模。",
     )
 
 
@@ -337,7 +337,7 @@ def _require_name(name: str) -> str:
         raise ModelNotFoundError(
             f"'{name}' is no name for a model.",
             remedy="Use lower-case letters, digits and single underscores.",
-            zh=f"{name} 不能作为模型名,请使用小写字母、数字和下划线。",
+            zh=f"{name} 不能作为模型名，请使用小写字母、数字和下划线。",
         )
     return name
 

@@ -328,7 +328,7 @@ def _require_publishable(
         raise PublishError(
             f"Scores '{name}' cannot be published: {problem}.",
             remedy="Give each subject one finite score; use unit='points' for scorecards.",
-            zh=f"评分 {name} 无法发布:{problem}。请保证每个客户恰有一个有效评分。",
+            zh=f"评分 {name} 无法发布：{problem}。请保证每个客户恰有一个有效评分。",
         )
 
 

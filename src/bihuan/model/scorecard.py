@@ -216,7 +216,7 @@ class Scorecard:
             raise ScorecardError(
                 f"Scorecard '{self.name}' comes from experience; its points are no probability.",
                 remedy="Fit it from data, or read its threshold table on labelled customers.",
-                zh=f"评分卡 {self.name} 来自经验,分数不能换算成概率。",
+                zh=f"评分卡 {self.name} 来自经验，分数不能换算成概率。",
             )
         return expit((points - self.odds.offset) / self.odds.factor)
 

@@ -235,7 +235,8 @@ def _fit(columns: Columns, label: Flags, rules: ScorecardRules, seed: int) -> Sc
     raise NoFeatureError(
         f"No tag carries an information value of {rules.min_information:g} above chance.",
         remedy="Offer other tags, or lower min_information.",
-        zh=f"没有标签的信息值(扣除偶然)达到 {rules.min_information:g}。请提供其他标签或放宽标准。",
+        zh=f"没有标签的信息值（扣除偶然）达到 {rules.min_information:g}。"
+        "请提供其他标签或放宽标准。",
     )
 
 

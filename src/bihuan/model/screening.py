@@ -95,13 +95,13 @@ def threshold_table(
         raise ThresholdError(
             "Give scores and either labels or probabilities.",
             remedy="Use labels where the answer is known, probabilities where it is not.",
-            zh="请提供评分,并在标签和概率中二选一。",
+            zh="请提供评分，并在标签和概率中二选一。",
         )
     if given.shape != score.shape:
         raise ThresholdError(
             f"There are {score.shape} scores and {given.shape} answers.",
             remedy="Give one answer per score.",
-            zh="评分与标签(概率)的数量不一致。",
+            zh="评分与标签（概率）的数量不一致。",
         )
     cuts = _cuts(score)
     order = np.argsort(-score, kind="stable")
@@ -164,7 +164,7 @@ def find_threshold(
             {
                 "en": f"No threshold does that: the smallest cut has {sizes.min()} customers, the "
                 f"best response is {best}.",
-                "zh": f"没有满足条件的阈值:最小规模为 {sizes.min()} 人,最高响应率为 {best}。",
+                "zh": f"没有满足条件的阈值：最小规模为 {sizes.min()} 人，最高响应率为 {best}。",
             }
         )
     at = int(np.flatnonzero(fits)[-1])

@@ -173,7 +173,7 @@ class Catalogue:
             raise UnknownOfferError(
                 f"No offer has the id '{offer_id}'.",
                 remedy=f"Did you mean: {', '.join(near)}?",
-                zh=f"没有编号为 {offer_id} 的套餐。您是否要找:{'、'.join(near)}?",
+                zh=f"没有编号为 {offer_id} 的套餐。您是否要找：{'、'.join(near)}?",
             )
         return offer
 

@@ -91,7 +91,7 @@ def organisation_tables(contracts: Mapping[str, TableContract]) -> dict[str, pa.
     staff = []
     for city, zh, en in CITIES:
         city_id = f"city-{city}"
-        units.append(_unit(city_id, "province", "city", f"{zh}(模拟)", f"{en} (simulated)", city))
+        units.append(_unit(city_id, "province", "city", f"{zh}（模拟）", f"{en} (simulated)", city))
         line = f"line-{city}"
         units.append(_unit(line, city_id, "line", f"{zh}外呼线", f"{en} outbound line", city))
         staff += [_person(f"seat-{city}-{i}", line, "outbound_seat", "outbound") for i in range(20)]

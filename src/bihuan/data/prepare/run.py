@@ -122,6 +122,26 @@ def publish_prepared(
     The rows go from the engine to Parquet without passing through this process's memory; the
     lineage names the recipe and every snapshot read.
 
+    Parameters
+    ----------
+    recipe
+        What to do.
+    lake
+        Read as it is at the start, and published to.
+    as_of
+        Date that the recipe is run for, and of the new snapshot.
+    engine
+        Runs the one query.
+    clock
+        Stamps the publication.
+    contracts
+        Contracts by table name; None takes the built-in ones.
+
+    Returns
+    -------
+    Snapshot
+        The new one.
+
     Raises
     ------
     RecipeError, SnapshotNotFoundError

@@ -161,7 +161,7 @@ def merge_categories(bench: _Bench) -> Step:
         if n_levels > max(100, bench.columns.n // 2):
             bench.dropped[name] = {
                 "en": f"{n_levels} different values for {bench.columns.n} rows: an identifier",
-                "zh": f"{bench.columns.n} 行有 {n_levels} 个不同取值,是编号而非特征",
+                "zh": f"{bench.columns.n} 行有 {n_levels} 个不同取值，是编号而非特征",
             }
             continue
         bench.groupings[name], bench.freedom[name] = _group(levels, bench.label, bench.rules.merge)
@@ -222,8 +222,9 @@ def process_features(bench: _Bench) -> Step:
         en=f"Log scale for {_listed(logs)}; a flag for missing values of {_listed(flags)}; "
         f"dropped as constant: {_listed(constant)}; left out because they seem to know the "
         f"answer: {_listed(leaking)}.",
-        zh=f"取对数:{_listed(logs, 'zh')};增加缺失标志:{_listed(flags, 'zh')};"
-        f"取值恒定而剔除:{_listed(constant, 'zh')};疑似泄露答案而排除:{_listed(leaking, 'zh')}。",
+        zh=f"取对数：{_listed(logs, 'zh')}；增加缺失标志：{_listed(flags, 'zh')};"
+        f"取值恒定而剔除：{_listed(constant, 'zh')}；"
+        f"疑似泄露答案而排除：{_listed(leaking, 'zh')}。",
         facts={
             "log": logs,
             "missing_flag": flags,
@@ -277,7 +278,7 @@ def _leak_reason(area: float) -> Text:
     return {
         "en": f"alone reaches AUC {area:.3f}: most likely recorded after the fact; "
         "put it under 'allow' if it is not",
-        "zh": f"单独一个特征的 AUC 就有 {area:.3f},很可能是事后才有的数据;确认无误可列入 allow",
+        "zh": f"单独一个特征的 AUC 就有 {area:.3f}，很可能是事后才有的数据；确认无误可列入 allow",
     }
 
 
@@ -296,14 +297,14 @@ def analyse_correlation(bench: _Bench) -> Step:
         pairs.append({"dropped": name, "kept": other, "association": round(strength, 4)})
         bench.dropped[name] = {
             "en": f"says the same as {other} (association {strength:.2f}), which says more",
-            "zh": f"与 {other} 高度相关({strength:.2f}),后者信息更多",
+            "zh": f"与 {other} 高度相关({strength:.2f})，后者信息更多",
         }
     shown = ", ".join(f"{pair['dropped']} (as {pair['kept']})" for pair in pairs) or "none"
-    shown_zh = "、".join(f"{pair['dropped']}(同 {pair['kept']})" for pair in pairs) or "无"
+    shown_zh = "、".join(f"{pair['dropped']}（同 {pair['kept']}）" for pair in pairs) or "无"
     return Step.of(
         3,
         en=f"Compared {len(by_information)} features in pairs; dropped as repeats: {shown}.",
-        zh=f"两两比较 {len(by_information)} 个特征;重复而剔除:{shown_zh}。",
+        zh=f"两两比较 {len(by_information)} 个特征；重复而剔除：{shown_zh}。",
         facts={"limit": bench.rules.max_correlation, "pairs": pairs},
     )
 
@@ -374,7 +375,7 @@ def select_features(bench: _Bench) -> Step:
             bench.dropped[name] = {
                 "en": f"information value {bench.information[name]:.4f} above chance, "
                 f"less than {least[name]:.4f}",
-                "zh": f"扣除偶然后的信息值 {bench.information[name]:.4f},低于 {least[name]:.4f}",
+                "zh": f"扣除偶然后的信息值 {bench.information[name]:.4f}，低于 {least[name]:.4f}",
             }
     n_weak = len(weak) - len(rescued)
     useless = _drop_useless(bench) if len(bench.left) > 1 else []
@@ -385,13 +386,13 @@ def select_features(bench: _Bench) -> Step:
             "zh": f"超出信息量最高的 {rules.max_features} 个特征",
         }
     note = " No feature passed; the best one stays so the model can be judged." if rescued else ""
-    note_zh = "没有特征达标,保留最好的一个以便检验。" if rescued else ""
+    note_zh = "没有特征达标，保留最好的一个以便检验。" if rescued else ""
     return Step.of(
         4,
         en=f"Kept {len(bench.left)} features; dropped {n_weak} by information value, "
         f"{len(useless)} by {rules.selection}, {len(surplus)} beyond the limit.{note}",
-        zh=f"保留 {len(bench.left)} 个特征;因信息值剔除 {n_weak} 个,"
-        f"因 {rules.selection} 剔除 {len(useless)} 个,超限剔除 {len(surplus)} 个。{note_zh}",
+        zh=f"保留 {len(bench.left)} 个特征；因信息值剔除 {n_weak} 个,"
+        f"因 {rules.selection} 剔除 {len(useless)} 个，超限剔除 {len(surplus)} 个。{note_zh}",
         facts={
             "information": {name: round(bench.information[name], 5) for name in ranked},
             "method": rules.selection,
@@ -423,7 +424,7 @@ def _drop_useless(bench: _Bench) -> list[str]:
     for name in useless:
         bench.dropped[name] = {
             "en": f"{reason_en} beside the other features",
-            "zh": f"在其他特征之外,{reason_zh}",
+            "zh": f"在其他特征之外，{reason_zh}",
         }
     return useless
 

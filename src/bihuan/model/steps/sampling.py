@@ -40,8 +40,8 @@ class TooFewPositivesError(UserError):
         super().__init__(
             f"There are only {cases} {en} rows; at least {needed} are needed to learn a model.",
             remedy="Take more months together, widen the label, or use an experience scorecard.",
-            zh=f"{zh}只有 {cases} 行,建模至少需要 {needed} 行。"
-            "请合并更多月份、放宽标签定义,或改用经验评分卡。",
+            zh=f"{zh}只有 {cases} 行，建模至少需要 {needed} 行。"
+            "请合并更多月份、放宽标签定义，或改用经验评分卡。",
         )
 
 
@@ -164,10 +164,10 @@ def _sampling_step(label: Flags, rows: Rows, rules: SamplingRules, log_keep: flo
         en, zh = f"All {len(rows):,} rows are used.", f"使用全部 {len(rows):,} 行。"
     else:
         en = f"{len(rows):,} of {len(label):,} rows drawn, {n_pos:,} of them positive."
-        zh = f"从 {len(label):,} 行中抽取 {len(rows):,} 行,其中正例 {n_pos:,}。"
+        zh = f"从 {len(label):,} 行中抽取 {len(rows):,} 行，其中正例 {n_pos:,}。"
     if log_keep < 0:
         en += f" {np.exp(log_keep):.1%} of the negatives kept; probabilities put right."
-        zh += f"负例保留 {np.exp(log_keep):.1%},概率已按比例还原。"
+        zh += f"负例保留 {np.exp(log_keep):.1%}，概率已按比例还原。"
     if rules.half_life is not None:
         en += f" A row counts half after {rules.half_life:g} periods."
         zh += f"每过 {rules.half_life:g} 期权重减半。"
@@ -211,7 +211,7 @@ def hold_out(
         np.flatnonzero(is_test),
         {
             "en": f"Judged on {n:,} rows held out ({hits:,} positive): {en}.",
-            "zh": f"在留出的 {n:,} 行(正例 {hits:,})上检验:{zh}。",
+            "zh": f"在留出的 {n:,} 行（正例 {hits:,}）上检验：{zh}。",
         },
     )
 
@@ -220,8 +220,8 @@ def _inner_words(folds: int) -> Text:
     return {
         "en": f"Judged by {folds} inner folds: every row by a model that did not see it. "
         "Nothing was held out besides, so the figures may flatter a little.",
-        "zh": f"以 {folds} 折交叉检验评估,每行均由未见过它的模型评分;"
-        "未另设留出集,结果可能略偏乐观。",
+        "zh": f"以 {folds} 折交叉检验评估，每行均由未见过它的模型评分;"
+        "未另设留出集，结果可能略偏乐观。",
     }
 
 

@@ -131,7 +131,7 @@ class ModelSpec:
             raise ModelSpecError(
                 f"{path.name} cannot be read: {error}.",
                 remedy="Save it as YAML in UTF-8.",
-                zh=f"{path.name} 无法读取:{error}。请保存为 UTF-8 编码的 YAML 文件。",
+                zh=f"{path.name} 无法读取：{error}。请保存为 UTF-8 编码的 YAML 文件。",
             ) from error
         return cls.parse(raw, path.name)
 
@@ -159,7 +159,7 @@ def _read(kind: type[T], raw: Any, where: str) -> T:
         return kind(**values)
     except TypeError as error:
         raise ModelSpecError(
-            f"a field is missing: {error}.", remedy="Add it.", zh=f"缺少字段:{error}。"
+            f"a field is missing: {error}.", remedy="Add it.", zh=f"缺少字段：{error}。"
         ) from error
 
 
@@ -185,7 +185,7 @@ def _wrong(path: str, value: Any, expected: str) -> ModelSpecError:
     return ModelSpecError(
         f"'{path}' is {value!r}, expected {expected}.",
         remedy="Compare it with the fields of ModelSpec.",
-        zh=f"{path} 的值 {value!r} 类型不对,应为 {expected}。",
+        zh=f"{path} 的值 {value!r} 类型不对，应为 {expected}。",
     )
 
 
@@ -194,7 +194,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ModelSpecError(
             f"'{name}' is '{value}'.",
             remedy=f"Choose one of: {', '.join(allowed)}.",
-            zh=f"{name} 不能是 {value},请从 {'、'.join(allowed)} 中选择。",
+            zh=f"{name} 不能是 {value}，请从 {'、'.join(allowed)} 中选择。",
         )
 
 
@@ -203,5 +203,5 @@ def _within(name: str, value: float, low: float, high: float) -> None:
         raise ModelSpecError(
             f"'{name}' is {value:g}.",
             remedy=f"Choose a value from {low:g} to {high:g}.",
-            zh=f"{name} 为 {value:g},应在 {low:g} 到 {high:g} 之间。",
+            zh=f"{name} 为 {value:g}，应在 {low:g} 到 {high:g} 之间。",
         )

@@ -204,7 +204,7 @@ def _prepare(data: DecodedRows, spec: ModelSpec, seed: int) -> Prepared:
         raise NoFeatureError(
             f"No feature can be used ({reasons or 'there is none'}).",
             remedy="Give features that differ between customers and are known beforehand.",
-            zh="没有可用的特征:全部恒定、是编号或泄露答案。",
+            zh="没有可用的特征：全部恒定、是编号或泄露答案。",
         )
     return prepared
 
@@ -259,7 +259,7 @@ def _tuning_step(
         6,
         en=f"{n_tried} settings tried on {n_folds} {kind_en} folds, mean AUC: {shown}; chosen: "
         f"{learner}. Scores become probabilities by {best} calibration.",
-        zh=f"在 {n_folds} 个{kind_zh}折上试了 {n_tried} 组参数,平均 AUC:{shown};"
+        zh=f"在 {n_folds} 个{kind_zh}折上试了 {n_tried} 组参数，平均 AUC:{shown};"
         f"选用 {learner}。评分用 {best} 方法校准为概率。",
         facts={
             "auc": areas,
