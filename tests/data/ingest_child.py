@@ -15,10 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ingest_fixtures import Room
-
 from bihuan.data import lake as lake_module
 from bihuan.data import quarantine as quarantine_module
 
@@ -105,7 +101,8 @@ DEFECTS: dict[str, Callable[[], None]] = {
 
 
 def run(order: dict[str, Any]) -> None:
-    room = Room(Path(order["root"]))
+    # beside this script, which is started as one
+    room = importlib.import_module("ingest_fixtures").Room(Path(order["root"]))
     if order.get("defect"):
         DEFECTS[order["defect"]]()
     if order.get("crash"):
@@ -117,6 +114,7 @@ def run(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    importlib.import_module("ingest_fixtures")  # once, before the forks
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

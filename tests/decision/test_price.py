@@ -86,6 +86,15 @@ class TestSolveCore:
             other = box[0] + rng.random(len(low)) * (box[1] - box[0])
             assert dual_bound(options, other) >= least - 1e-7 * least
 
+    def test_without_a_core_it_goes_to_the_edge_that_lowers_the_dual(self):
+        """Where nobody can change his mind, an overloaded limit must still become dearer."""
+        options = build_options(np.full((9, 1), 50.0), [Limit("a", "capacity", np.ones(1), 4)])
+        box = (np.zeros(1), np.array([1.0]))
+        core = take_core(options, *box, most=100)
+        assert len(core.option) == 0
+        assert solve_core(options, core, box, price_caps(options))[0].tolist() == [1.0]
+        assert find_prices(options).bound == pytest.approx(200.0)
+
 
 class TestFindPrices:
     def test_limits_that_cannot_bind_cost_nothing(self, lab):

@@ -94,7 +94,10 @@ class TestReceiptRows:
 class TestGuardRepeats:
     def states(self, rows: pa.Table, **state_by_channel: str) -> pa.Table:
         states = [state_by_channel.get(c, "pending") for c in rows["channel"].to_pylist()]
-        return pa.table({"assignment_id": rows["assignment_id"], "state": states})
+        reasons = pa.nulls(rows.num_rows, pa.string())
+        return pa.table(
+            {"assignment_id": rows["assignment_id"], "state": states, "reason": reasons}
+        )
 
     def test_nothing_sent_yet(self, assignments, engine):
         fresh, repeated = guard_repeats(assignments, None, engine)
@@ -102,9 +105,7 @@ class TestGuardRepeats:
         assert repeated.num_rows == 0
 
     def test_an_assignment_without_a_state_is_pending(self, assignments, engine):
-        none = pa.table(
-            {"assignment_id": pa.array([], pa.string()), "state": pa.array([], pa.string())}
-        )
+        none = self.states(assignments).slice(0, 0)
         fresh, _ = guard_repeats(assignments, none, engine)
         assert fresh.num_rows == assignments.num_rows
 
@@ -119,6 +120,12 @@ class TestGuardRepeats:
         states = self.states(assignments, app="unknown", sms="unknown", outbound="unknown")
         _, repeated = guard_repeats(assignments, states, engine)
         assert set(repeated["channel"].to_pylist()) == {"sms", "outbound"}
+
+    def test_what_stands_on_a_list_is_not_sent_another_way(self, assignments, engine):
+        states = self.states(assignments, app="unknown")
+        states = states.set_column(2, "reason", [["listed"] * assignments.num_rows])
+        _, repeated = guard_repeats(assignments, states, engine)
+        assert set(repeated["channel"].to_pylist()) == {"app"}
 
     def test_suppressed_may_be_sent_later(self, assignments, engine):
         _, repeated = guard_repeats(assignments, self.states(assignments, sms="suppressed"), engine)

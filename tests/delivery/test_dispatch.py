@@ -6,7 +6,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from bihuan.delivery import FinalGate, GatePolicy, dispatch, no_opt_outs, receipt_rows
+from bihuan.delivery import (
+    Dispatch,
+    FileChannel,
+    FinalGate,
+    GatePolicy,
+    dispatch,
+    no_opt_outs,
+    receipt_rows,
+)
 from bihuan.kernel import DefectError
 
 
@@ -34,11 +42,13 @@ class Gateway:
 
 def newest_states(recorded: list[pa.Table]) -> pa.Table:
     """Return the last stage written of each assignment."""
-    states: dict[str, str] = {}
+    states: dict[str, dict[str, str]] = {}
     for rows in recorded:
-        pairs = rows.select(["assignment_id", "stage"]).to_pylist()
-        states |= {row["assignment_id"]: row["stage"] for row in pairs}
-    return pa.table({"assignment_id": list(states), "state": list(states.values())})
+        for row in rows.to_pylist():
+            states[row["assignment_id"]] = {"state": row["stage"], "reason": row["reason"]}
+    rows = [{"assignment_id": key} | row for key, row in states.items()]
+    names = ("assignment_id", "state", "reason")
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
 
 
 @pytest.fixture
@@ -137,3 +147,33 @@ class TestDispatch:
         )
         assert seen[:2] == [0, 0]  # suppressed rows and intents
         assert seen[2] > 0  # receipts
+
+    def test_lists_interrupted_after_the_gate_are_written_by_the_next_round(
+        self, engine, clock, assignments, tmp_path, monkeypatch
+    ):
+        lists = FileChannel(tmp_path, clock=clock, engine=engine)
+        gate = FinalGate(GatePolicy(), no_opt_outs(), engine)
+        recorded: list[pa.Table] = []
+
+        def run(states: pa.Table | None) -> Dispatch:
+            return dispatch(
+                assignments,
+                lists,
+                gate=gate,
+                states=states,
+                record=recorded.append,
+                clock=clock,
+                engine=engine,
+            )
+
+        def full(*_: object) -> None:
+            raise OSError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FileChannel, "_format", full)
+            with pytest.raises(OSError):  # noqa: PT011 - the disk is full
+                run(None)
+        assert sum(rows.num_rows for rows in recorded) == 0  # no intent stands in the way
+        assert run(None).sent == assignments.num_rows
+        again = run(newest_states(recorded))
+        assert (again.sent, again.repeated) == (0, assignments.num_rows)

@@ -16,12 +16,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyreadstat
 import pytest
@@ -29,9 +30,20 @@ import xlsxwriter
 
 import bihuan as bh
 from bihuan.data import DuckDBEngine, write_sav
+from bihuan.delivery import GatePolicy
+from bihuan.feedback import read_outcomes
 from bihuan.kernel import FixedClock
+from bihuan.loop import turn
+from bihuan.step import load_score_order
 from bihuan.tag import LIBRARY_FOLDER
-from bihuan.twin import Truth, TwinSettings, generate_operator
+from bihuan.twin import (
+    SimulatedChannels,
+    Truth,
+    TwinSettings,
+    generate_operator,
+    next_month,
+    publish_next_month,
+)
 
 AUGUST, SEPTEMBER, OCTOBER = date(2026, 8, 31), date(2026, 9, 30), date(2026, 10, 31)
 NOW = datetime(2026, 11, 2, 6, tzinfo=UTC)  # 14:00 in the market: customers may be called
@@ -826,3 +838,115 @@ def report_by_hand(assignments: Rows) -> Rows:
                 }
             )
     return rows
+
+
+RETENTION_OFFERS = """
+offers:
+  - offer_id: keep_12
+    title: {zh: 话费合约 12 个月, en: "Bill-credit contract, 12 months"}
+    kind: contract
+    products: [contract_12]
+    months: 12
+    margin: {per_unit: 5.4, of: monthly_fee}
+    cost: 3
+    eligibility: "not has_contract"
+    channels: [outbound, sms, app]
+  - offer_id: keep_24
+    title: {zh: 购机合约 24 个月, en: "Handset contract, 24 months"}
+    kind: contract
+    products: [contract_24, handset]
+    price: 10
+    months: 24
+    margin: {per_unit: 10.8, of: monthly_fee}
+    cost: 8
+    eligibility: "not has_contract and tenure_months >= 12"
+    channels: [outbound, app]
+  - offer_id: data_pack
+    title: {zh: 5G 流量包, en: 5G data pack}
+    kind: vas
+    products: [data_5g, video_pass]
+    price: 20
+    months: 6
+    margin: {per_unit: 4.0, of: monthly_fee}
+    cost: 2
+    eligibility: "dou >= 4000"
+    channels: [sms, app]
+"""
+NOVEMBER, DECEMBER = date(2026, 11, 30), date(2026, 12, 31)
+
+
+def month_passes(
+    turned: SimpleNamespace, deployment: Any, before: date, after: date, seed: int
+) -> None:
+    """Let customers stay or leave, and deliver the new month's extracts as every month."""
+    ws, view = turned.ws, turned.ws.view
+    assignments = deployment.assignments(view).read()
+    outcomes = read_outcomes(view, deployment.deployment_id)
+    reached = pc.is_in(assignments["assignment_id"], value_set=outcomes["assignment_id"])
+    left = next_month(turned.truth, outcomes, assignments.filter(reached), seed=seed)
+    publish_next_month(ws.lake, left, before, after, clock=ws.clock)
+    here = ws.view.get("subscription", after).read()
+    here = here.filter(pc.not_equal(here["status"], "disconnected"))["customer_id"]
+    for table in ("customer", "account", "customer_list", "opt_out", "usage", "bill"):
+        rows = view.get(table, before).read()
+        if table in ("usage", "bill"):
+            rows = rows.filter(pc.is_in(rows["customer_id"], value_set=here))
+        extract(ws, rows, table, after)
+
+
+@pytest.fixture(scope="session")
+def turned(scored: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two turns of the loop on the simulated operator; read only.
+
+    The first step by step, as planner, seat and analyst do it; the second in one call.
+    """
+    folder = tmp_path_factory.mktemp("turned") / "operator"
+    shutil.copytree(scored.folder, folder)
+    found = SimpleNamespace(truth=scored.truth, folder=folder, ws=open_at(folder / "ws"))
+    ws, first = found.ws, "keep-2026-11"
+    define(ws, "offers", "offers", RETENTION_OFFERS)
+    risk = "risk_tag: churn_score\nkept_share: 0.6"
+    keep = {
+        "metric": "retained",
+        "audience": "churn_score >= 0.015 and not is_disconnected",
+        "more": risk,
+    }
+    define(ws, "campaigns", first, campaign_text(campaign_id=first, **keep))
+    december = {"starts_on": "2026-12-01", "ends_on": "2026-12-31"}
+    define(
+        ws,
+        "campaigns",
+        "keep-2026-12",
+        campaign_text(campaign_id="keep-2026-12", **keep, **december),
+    )
+    ws = found.ws = open_at(folder / "ws")
+    channels = SimulatedChannels(
+        truth=scored.truth,
+        unit_costs={"outbound": 2.0, "sms": 0.05, "app": 0.01},
+        prices={"keep_24": 10.0, "data_pack": 20.0},
+        seed=11,
+        clock=ws.clock,
+    )
+    found.target = ws.target(first, OCTOBER)
+    found.plan = ws.decide(first, OCTOBER)
+    found.deployment = ws.deploy(first, OCTOBER)
+    found.stopped = ws.send(first, channels, policy=GatePolicy(stop_all=True))
+    found.sent = ws.send(first, channels)
+    found.again = ws.send(first, channels)
+    ws.clock.advance(timedelta(days=29))  # 1 December
+    month_passes(found, found.deployment, OCTOBER, NOVEMBER, seed=11)
+    found.judgement = ws.evaluate(first, OCTOBER, NOVEMBER)
+    learnt = (scored.model.card, scored.metrics)
+    found.report = ws.report(first, OCTOBER, NOVEMBER, learnt=learnt)
+
+    def wait(carried: Any) -> date:
+        ws.clock.advance(timedelta(days=31))
+        month_passes(found, carried.deployment, NOVEMBER, DECEMBER, seed=12)
+        return DECEMBER
+
+    order = load_score_order(ws.layout.root / "models" / "churn.yaml")
+    found.second = turn(
+        ws.rooms, ws.campaign("keep-2026-12"), order, NOVEMBER, channel=channels, wait=wait
+    )
+    found.campaign_id, found.channels = first, channels
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -76,8 +78,6 @@ PEAKS = {"L001": 92.0, "L002": 40.0, "L003": 45.0, "L004": 20.0}
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory, town, tools) -> SimpleNamespace:
     """The town with the leased-line scene's own fields, defined by the business."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("lines") / "town"
     shutil.copytree(town.folder, folder)
     ws = tools.open_at(folder / "ws")
@@ -151,8 +151,6 @@ class TestDefinitionKeptFirm:
     def test_a76_values_of_an_earlier_definition_are_not_shown_as_the_present_one(
         self, lines, tools, tmp_path
     ) -> None:
-        import shutil
-
         shutil.copytree(lines.folder, tmp_path / "town")
         changed = LINE_TAGS.replace("peak / bandwidth", "peak / (bandwidth * 0.9)")
         ws = tools.open_at(tmp_path / "town" / "ws")
@@ -164,8 +162,6 @@ class TestDefinitionKeptFirm:
     def test_a76_a_live_tag_is_changed_by_a_new_version_only(self, lines, tmp_path) -> None:
         ws = lines.ws
         tag = ws.dictionary.get("speed_up_candidate")
-        from dataclasses import replace
-
         looser = replace(tag, thresholds={"full": 0.4})
         with pytest.raises(TagDefinitionError, match="version: 2"):
             ws.dictionary.with_definition(looser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import bihuan as bh
 from bihuan.audience import describe, movement
 from bihuan.evaluation import minimum_detectable_effect
+from bihuan.strategy import plan_text
 
 GOAL_FIELDS = {
     "G-19": "  metric: ordered\n",
@@ -62,10 +64,20 @@ class TestGoal:
 
     def test_g19_whether_the_goal_can_be_seen_at_all_is_told_beforehand(self) -> None:
         """A goal below what the groups can show is no goal that anybody can reach."""
-        few = minimum_detectable_effect(0.05, 200, 100)
-        many = minimum_detectable_effect(0.05, 20_000, 10_000)
-        assert few > 0.05  # one in twenty leaves: two hundred customers cannot show less
-        assert few / many == pytest.approx(10, rel=0.25)  # a hundred times the customers
+        rate = 0.05
+        for treated, control in ((700, 300), (70_000, 30_000)):
+            found = minimum_detectable_effect(treated, control, rate)
+            spread = rate * (1 - rate) / control + (rate + found) * (1 - rate - found) / treated
+            # 5 % error, 80 % power: 1.96 + 0.84 standard errors
+            assert found == pytest.approx((1.95996 + 0.84162) * math.sqrt(spread), rel=1e-3)
+        assert found < 0.01 < minimum_detectable_effect(700, 300, rate)  # the goal of this campaign
+
+    def test_g19_the_goal_is_held_against_what_was_reached(self, turned) -> None:
+        text = turned.report[0].read_text(encoding="utf-8")
+        goal = turned.ws.campaign(turned.campaign_id).goal
+        assert goal.reason["zh"] in text
+        assert str(goal.starts_on) in text
+        assert str(goal.ends_on) in text
 
 
 @pytest.mark.mission("P069")
@@ -117,8 +129,6 @@ class TestTargetAnalysis:
         assert told.most_distinct(1)[0].tag == "arpu"  # who uses much data pays more
 
     def test_g23_needs_and_drivers_stand_in_the_plan_in_both_languages(self, carried) -> None:
-        from bihuan.strategy import plan_text
-
         campaign = carried.ws.campaign(carried.campaign_id)
         zh, en = (plan_text(campaign, carried.ws.catalogue, language) for language in ("zh", "en"))
         assert "需求与驱动因素: 实惠与流量" in zh

@@ -61,7 +61,7 @@ def find_suspects(
     ordered = np.sort(hashes)
     taken = [ordered[1:][ordered[1:] == ordered[:-1]]]
     if stored is not None:
-        key = [exp.column(name) for name in contract.key]
+        key = [exp.column(name, quoted=True) for name in contract.key]
         query = exp.select(call("hash", *key).as_("hash")).from_("stored")
         taken.append(engine.query(query, {"stored": stored}).column("hash").to_numpy())
     return np.flatnonzero(np.isin(hashes, np.concatenate(taken)))
@@ -116,9 +116,11 @@ def judge(
 
 def _judgement(contract: TableContract, *, has_stored: bool, distinct: bool) -> exp.Select:
     """Build the query that compares fresh rows by key with each other and with stored ones."""
-    key = [exp.column(name, table="fresh") for name in contract.key]
+    key = [exp.column(name, table="fresh", quoted=True) for name in contract.key]
     position = exp.column("_position", table="fresh")
-    content = call("hash", *[exp.column(name, table="fresh") for name in contract.names])
+    content = call(
+        "hash", *[exp.column(name, table="fresh", quoted=True) for name in contract.names]
+    )
     query = exp.select(position, _least(position, key).as_("_first")).from_("fresh")
     if distinct:
         same = _least(position, [*key, content])
@@ -126,10 +128,13 @@ def _judgement(contract: TableContract, *, has_stored: bool, distinct: bool) -> 
     if not has_stored:
         return query.select(exp.cast(exp.null(), "UBIGINT", dialect="duckdb").as_("_stored"))
     meets = [
-        exp.EQ(this=part.copy(), expression=exp.column(part.name, table="stored")) for part in key
+        exp.EQ(this=part.copy(), expression=exp.column(part.name, table="stored", quoted=True))
+        for part in key
     ]
-    stored = call("hash", *[exp.column(name, table="stored") for name in contract.names])
-    found = exp.Is(this=exp.column(key[0].name, table="stored"), expression=exp.null())
+    stored = call(
+        "hash", *[exp.column(name, table="stored", quoted=True) for name in contract.names]
+    )
+    found = exp.Is(this=exp.column(key[0].name, table="stored", quoted=True), expression=exp.null())
     query = query.select(exp.case().when(exp.not_(found), stored).as_("_stored"))
     return query.join("stored", on=exp.and_(*meets), join_type="left")
 

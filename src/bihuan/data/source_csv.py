@@ -131,8 +131,7 @@ class CsvSource:
         return rest(), first_line
 
     def _block(self, piece: Piece, wanted: list[str], number: int) -> Block:
-        is_text = b"\0" not in piece.data and (self._text.is_strict or _is_utf8(piece.data))
-        table = self._parse(piece.data, wanted, piece.records) if is_text else None
+        table = self._parse(piece.data, wanted, piece.records) if self._is_sound(piece) else None
         if table is None:
             return self._careful_block(piece, wanted, number)
         records = np.arange(number, number + table.num_rows, dtype=np.int64)
@@ -145,6 +144,13 @@ class CsvSource:
 
         blanks = _has_blanks(piece.data, self._dialect)
         return Block(table, records, len(piece.data), trace, has_blanks=blanks)
+
+    def _is_sound(self, piece: Piece) -> bool:
+        """Tell whether the parser may be trusted with a piece as it is."""
+        if b"\0" in piece.data or not (self._text.is_strict or _is_utf8(piece.data)):
+            return False
+        # Arrow takes a quote that closes in the middle of a later line for a whole cell
+        return piece.records is None or bool((piece.records.width == len(self._columns)).all())
 
     def _careful_block(self, piece: Piece, wanted: list[str], number: int) -> Block:
         """Set the broken records aside and parse the others."""

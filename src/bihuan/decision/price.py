@@ -28,6 +28,7 @@ CORE_OPTIONS = 6_000  # HiGHS solves a core of this size in about a tenth of a s
 LADDER_STEP = 8
 FEWEST_SAMPLED = 100
 MAX_STEPS = 40
+EDGE = 1e-5  # share of the box that counts as its edge: the solver's prices are not exact
 PATIENCE = 5  # steps in a row that may fail
 LARGEST = 8  # how far the core may grow where a sample of it keeps failing
 SETTLED = 1e-10  # relative gain below which a further step is not worth it
@@ -139,8 +140,8 @@ def take_core(options: Options, low: Floats, high: Floats, *, most: int) -> Core
     low, high
         Corners of the box of prices, shape ``(k,)``.
     most
-        If more options than this are undecided, even with equal customers merged, only an evenly
-        drawn part of the classes is kept and stands for all.
+        If more than twice as many options are undecided, even with equal customers merged, only
+        a part of the classes is kept and stands for all.
     """
     anchor = np.empty(options.n_customers, dtype=np.int64)
     found = [_undecided(options, chunk, low, high, anchor) for chunk in options.chunks()]
@@ -152,11 +153,9 @@ def take_core(options: Options, low: Floats, high: Floats, *, most: int) -> Core
     mass = np.bincount(customer_row, options.mass[customer]).astype(np.float64)
     is_exact = len(place) <= 2 * most
     if not is_exact:
-        n_kept = max(1, len(mass) * most // len(place))
-        keep = np.zeros(len(mass), dtype=np.bool_)
-        keep[((np.arange(n_kept) + 0.5) * len(mass) / n_kept).astype(np.int64)] = True
+        keep, mass = _sample_classes(options, (own[place], row, mass), (low, high), most)
         place, rank, row = place[keep[row]], rank[keep[row]], (np.cumsum(keep) - 1)[row[keep[row]]]
-        mass = mass[keep] * (mass.sum() / mass[keep].sum())
+        mass = mass[keep]
     return Core(
         option=own[place],
         row=row,
@@ -177,8 +176,7 @@ def _undecided(
 ) -> Indices:
     """Return the options that may become a best one; write ``anchor`` of the chunk's customers."""
     customers, cells = chunk
-    most = options.reduced(np.where(options.is_hard, low, high), cells)
-    least = options.reduced(np.where(options.is_hard, high, low), cells)
+    most, least = _range(options, cells, low, high)
     begin = options.start[customers] - options.start[customers.start]
     size = np.diff(np.append(begin, len(most)))
     floor = np.maximum(np.maximum.reduceat(least, begin), 0.0)
@@ -195,6 +193,42 @@ def _undecided(
     anchor[customers] = np.where(is_open, -2, np.where(best >= 0, best + cells.start, -1))
     undecided: Indices = np.flatnonzero(rivals & np.repeat(is_open, size)) + cells.start
     return undecided
+
+
+def _range(
+    options: Options, cells: slice | Indices, low: Floats, high: Floats
+) -> tuple[Floats, Floats]:
+    """Return the greatest and the least reduced value of each option within a box of prices."""
+    most = options.reduced(np.where(options.is_hard, low, high), cells)
+    least = options.reduced(np.where(options.is_hard, high, low), cells)
+    return most, least
+
+
+def _sample_classes(
+    options: Options,
+    classes: tuple[Indices, Indices, Floats],
+    box: tuple[Floats, Floats],
+    most: int,
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Choose classes for a core of about ``most`` options: which to keep, and their masses.
+
+    Half are those with most at stake within the box, so that a few rare customers of great value
+    are never overlooked; the other half is drawn evenly from the rest and stands for it.
+    """
+    option, row, mass = classes
+    begin = np.searchsorted(row, np.arange(len(mass)))
+    top, bottom = (np.maximum.reduceat(part, begin) for part in _range(options, option, *box))
+    stake = (top - np.maximum(bottom, 0.0)) * mass
+    n_kept = max(2, len(mass) * most // len(option))
+    n_even = n_kept - n_kept // 2
+    keep = np.zeros(len(mass), dtype=np.bool_)
+    keep[np.argsort(-stake, kind="stable")[: n_kept // 2]] = True
+    rest = np.flatnonzero(~keep)
+    drawn = rest[((np.arange(n_even) + 0.5) * len(rest) / n_even).astype(np.int64)]
+    scaled = mass.copy()
+    scaled[drawn] *= mass[rest].sum() / mass[drawn].sum()
+    keep[drawn] = True
+    return keep, scaled
 
 
 def _merge_equal(
@@ -257,8 +291,8 @@ def solve_core(
     prices = low.copy()
     active = np.flatnonzero(cap > 0)
     n_options, k = len(core.option), len(active)
-    if not n_options or not k:
-        return prices, np.zeros(n_options)
+    if not n_options or not k:  # nobody can change his mind: the dual is linear in the box
+        return np.where(core.fixed_use > options.bound, high, low), np.zeros(n_options)
     rows = options.rows(core.option)[:, active]
     heaviest = abs(rows).max(axis=0).toarray().ravel()
     unit = np.where(heaviest > 0, heaviest, 1.0)
@@ -374,7 +408,8 @@ def _descend(
         bound = dual_bound(options, found)
         report()
         gain = math.inf if best is None else best.bound - bound
-        is_at_edge = ((found <= low) & (low > 0)) | ((found >= high) & (high < cap))
+        near = EDGE * (high - low)
+        is_at_edge = ((found <= low + near) & (low > 0)) | ((found >= high - near) & (high < cap))
         is_level = core.is_exact and best is not None and gain >= -SETTLED * best.bound
         if best is None or gain > 0 or is_level:  # an exact core gives a better plan, too
             radius = _next_radius(radius, np.abs(found - prices), is_at_edge, core)

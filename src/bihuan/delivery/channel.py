@@ -178,7 +178,11 @@ TOUCHPOINTS = tuple(CHANNEL_KINDS)[:6]
 
 
 class Channel(Protocol):
-    """Carries assignments to customers or to the people who meet them."""
+    """Carries assignments to customers or to the people who meet them.
+
+    A channel that knows every assignment again by itself, whatever its kind, may say so with an
+    attribute ``takes_key = True``; see :func:`takes_key`.
+    """
 
     def send(self, assignments: pa.Table) -> pa.Table:
         """Carry a set of assignments.
@@ -197,6 +201,11 @@ class Channel(Protocol):
         ...
 
 
+def takes_key(channel: Channel) -> bool:
+    """Whether the channel dedupes by assignment id itself, so that asking again is always safe."""
+    return bool(getattr(channel, "takes_key", False))
+
+
 def guard_repeats(
     assignments: pa.Table, states: pa.Table | None, engine: Engine
 ) -> tuple[pa.Table, pa.Table]:
@@ -207,8 +216,8 @@ def guard_repeats(
     assignments
         Rows of the ``assignment`` contract.
     states
-        ``assignment_id`` and ``state`` (a stage or ``pending``), one row per assignment; an
-        assignment without a row is pending. None: nothing was sent yet.
+        ``assignment_id``, ``state`` (a stage or ``pending``) and ``reason``, one row per
+        assignment; an assignment without a row is pending. None: nothing was sent yet.
     engine
         Where the tables are joined.
 
@@ -216,15 +225,18 @@ def guard_repeats(
     -------
     tuple of pyarrow.Table
         Those to send, and those held because they were sent before. Pending and suppressed
-        assignments are sent; ``unknown`` ones only by keyed channels, which know them again; all
-        others have their end or their answer.
+        assignments are sent. ``unknown`` ones are sent only through kinds that take a key, and
+        not if they stand on a list, which is another way to the same customer. All others have
+        their end or their answer.
     """
     if states is None:
         return assignments, assignments.slice(0, 0)
+    require_columns(states, ("assignment_id", "state", "reason"), "States")
     keyed = [kind.kind for kind in CHANNEL_KINDS.values() if kind.is_keyed]
     query = statement(
         "SELECT assignment.*, state.state IS NULL OR state.state IN ('pending', 'suppressed')"
-        " AS may_send, state.state = 'unknown' AS in_doubt"
+        " AS may_send, state.state = 'unknown' AND COALESCE(state.reason, '') <> 'listed'"
+        " AS in_doubt"
         " FROM assignment LEFT JOIN state ON assignment.assignment_id = state.assignment_id"
         " ORDER BY assignment.assignment_id"
     )

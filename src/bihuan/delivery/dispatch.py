@@ -16,6 +16,7 @@ from bihuan.delivery.channel import (
     Stage,
     guard_repeats,
     receipt_rows,
+    takes_key,
 )
 from bihuan.delivery.final_gate import FinalGate
 from bihuan.kernel import Clock, DefectError
@@ -64,10 +65,10 @@ def dispatch(  # noqa: PLR0913 - every port of the round is named
 ) -> Dispatch:
     """Send what may be sent now, so that a crash at any point sends nobody twice.
 
-    For channel kinds that take no idempotency key, an ``unknown`` outcome is recorded *before*
-    the send. If the process dies between the send and its receipt, the assignment stays
-    ``unknown`` and is not sent again; a receipt that arrives settles it, because every known
-    stage outranks ``unknown``.
+    Where neither the channel nor its kind takes an idempotency key, an ``unknown`` outcome is
+    recorded *before* the send. If the process dies between the send and its receipt, the
+    assignment stays ``unknown`` and is not sent again; a receipt that arrives settles it, because
+    every known stage outranks ``unknown``.
 
     Parameters
     ----------
@@ -101,10 +102,7 @@ def dispatch(  # noqa: PLR0913 - every port of the round is named
     fresh, repeated = guard_repeats(assignments, states, engine)
     result = gate.check(fresh, now)
     record(result.suppressed)
-    blind = [kind.kind for kind in CHANNEL_KINDS.values() if not kind.is_keyed]
-    once = result.sent.filter(
-        pc.is_in(result.sent["channel"], value_set=pa.array(blind, pa.string()))
-    )
+    once = _only_once(result.sent, channel)
     if once.num_rows:
         record(
             receipt_rows(
@@ -127,6 +125,14 @@ def dispatch(  # noqa: PLR0913 - every port of the round is named
         reasons=result.reasons,
         receipts=receipts,
     )
+
+
+def _only_once(sent: pa.Table, channel: Channel) -> pa.Table:
+    """Return the rows that must not be sent again if the reply is lost."""
+    if takes_key(channel):
+        return sent.slice(0, 0)
+    blind = [kind.kind for kind in CHANNEL_KINDS.values() if not kind.is_keyed]
+    return sent.filter(pc.is_in(sent["channel"], value_set=pa.array(blind, pa.string())))
 
 
 def _check_receipts(sent: pa.Table, receipts: pa.Table) -> None:

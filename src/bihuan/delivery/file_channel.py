@@ -105,6 +105,7 @@ class FileChannel:
     """
 
     source = "file"
+    takes_key = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from bihuan.decision import (
     offer_stage,
     opt_out_stage,
 )
+from bihuan.delivery import list_deployments
 from bihuan.kernel import UserError
 from bihuan.offer import Offer
 from bihuan.step.choose import Target
@@ -103,7 +104,7 @@ def decide_campaign(
         clock=rooms.clock,
         lineage=_certificate(plan)
         | {"campaign": campaign.content_id, "audience": target.snapshot.id},
-        replace=True,
+        replace=not list_deployments(rooms.lake.view(), campaign.campaign_id),
     )
     return plan
 
