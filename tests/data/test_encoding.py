@@ -25,7 +25,7 @@ def room(tmp_path: Path) -> Room:
     return Room(tmp_path)
 
 
-def opened(path: Path | SqlTable, **form: object) -> RowSource:
+def opened(path: Path, **form: object) -> RowSource:
     mapping = SourceMapping("test", {}, SourceFormat(**form))  # type: ignore[arg-type]
     return open_source(path, mapping, SilentProgress())
 

@@ -26,7 +26,6 @@ from bihuan.data.mapping import SourceFormat, SourceMapping
 from bihuan.data.records import split_fields
 from bihuan.data.source import kind_of, open_source
 from bihuan.data.source_csv import sniff_delimiter, unique_names
-from bihuan.data.source_table import SqlTable
 from bihuan.kernel import SilentProgress, UserError
 
 from .ingest_fixtures import Room
@@ -43,7 +42,7 @@ def room(tmp_path: Path) -> Room:
     return Room(tmp_path)
 
 
-def opened(path: Path | SqlTable, **form: object) -> RowSource:
+def opened(path: Path, **form: object) -> RowSource:
     mapping = SourceMapping("test", {}, SourceFormat(**form))  # type: ignore[arg-type]
     return open_source(path, mapping, SilentProgress())
 

@@ -88,7 +88,8 @@ def campaign_report(  # noqa: PLR0913 - a report needs the whole turn
         roi=judgement.roi,
         notes=tuple(notes),
         extra=tuple(extra),
-        names={name: Text(**titles) for name, titles in campaign.scripts.items()},
+        names={name: Text(**titles) for name, titles in campaign.scripts.items()}
+        | _stratum_names(judgement.effect),
     )
 
 
@@ -174,6 +175,21 @@ def _limit_title(name: str) -> Text:
     channel, _, unit = name.partition(" @ ")
     title = CHANNELS.get(channel, Text("预算", "budget") if name == "budget" else Text(name, name))
     return title if not unit else Text(f"{title.zh} {unit}", f"{title.en} {unit}")
+
+
+def _stratum_names(effect: Effect | NotEstimable) -> dict[str, Text]:
+    """Name the strata for readers: the channel, and the unit's limit that set them apart."""
+    if isinstance(effect, NotEstimable):
+        return {}
+    names = {}
+    for stratum in (part.stratum for part in effect.strata):
+        channel, *limits = stratum.split(" · ")
+        own = [limit.partition("=")[0] for limit in limits if not limit.endswith("=0")]
+        if limits:
+            other = _limit_title(channel)
+            rest = Text(f"{other.zh} 其他", f"{other.en}, other")
+            names[stratum] = _limit_title(own[0]) if own else rest
+    return names
 
 
 def _decision(record: DecisionRecord) -> DecisionSummary:
