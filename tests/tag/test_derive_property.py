@@ -214,7 +214,7 @@ def differences(found: dict, history: dict, windows: dict[str, int]) -> list[str
 
 
 class TestValuesEqualPlainPython:
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(histories, st.fixed_dictionaries({name: st.integers(1, 4) for name in TAGS}))
     def test_for_any_rows_and_windows(self, define, history, windows):
         with tempfile.TemporaryDirectory() as folder:
@@ -269,7 +269,7 @@ class TestIncrementalEqualsFull:
         max_size=4,
     )
 
-    @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
     @given(histories, steps)
     def test_for_any_changes(self, define, history, steps):
         with tempfile.TemporaryDirectory() as folder:

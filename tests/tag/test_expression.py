@@ -83,6 +83,7 @@ class TestParse:
             ("sum(a) +", "+", "something is missing here"),
             ("1; drop table customer", "1; drop table customer", "one expression"),
             ("set x = 1", "x = 1", "not allowed"),
+            ("a > ?", "a > ?", "a threshold has a name"),
             ("'open", "'open", "not closed"),
             ("", "", "cannot be read"),
         ],

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
 from bihuan.delivery import (
-    MARKET_ZONE,
     Channel,
     Deployment,
     Dispatch,
@@ -18,15 +16,7 @@ from bihuan.delivery import (
     dispatch,
     load_opt_outs,
 )
-from bihuan.feedback import (
-    OutcomeReport,
-    Reconciliation,
-    fold_outcomes,
-    ingest_outcomes,
-    publish_contacts,
-    read_outcomes,
-    reconcile,
-)
+from bihuan.feedback import OutcomeLedger, Reconciliation, publish_contacts, reconcile
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign
 
@@ -72,37 +62,18 @@ def carry_out(
     rooms: Rooms, deployment: Deployment, channel: Channel, *, policy: GatePolicy | None = None
 ) -> Carried:
     """Send what may be sent now and record every outcome; sending twice sends nobody twice."""
-    assignments = deployment.assignments(rooms.lake.view()).read()
+    ledger = OutcomeLedger(
+        rooms.lake, deployment, rooms.quarantine, rooms.clock, engine=rooms.engine
+    )
     sent = dispatch(
-        assignments,
+        deployment.assignments(rooms.lake.view()).read(),
         channel,
         gate=FinalGate(policy or GatePolicy(), load_opt_outs(rooms.lake.view()), rooms.engine),
-        states=_states(rooms, deployment),
-        record=lambda rows: _record(rooms, deployment, rows),
+        states=ledger.states(),
+        record=ledger.record,
         clock=rooms.clock,
         engine=rooms.engine,
     )
-    states = _states(rooms, deployment)
     publish_contacts(rooms.lake, deployment, clock=rooms.clock, engine=rooms.engine)
+    states = ledger.states()
     return Carried(deployment, sent, states, reconcile(states, planned=deployment.planned))
-
-
-def _record(rooms: Rooms, deployment: Deployment, rows: pa.Table) -> OutcomeReport:
-    return ingest_outcomes(
-        rooms.lake,
-        rows,
-        deployment=deployment,
-        quarantine_folder=rooms.quarantine,
-        clock=rooms.clock,
-        engine=rooms.engine,
-    )
-
-
-def _states(rooms: Rooms, deployment: Deployment) -> pa.Table:
-    view = rooms.lake.view()
-    return fold_outcomes(
-        deployment.assignments(view),
-        read_outcomes(view, deployment.deployment_id),
-        today=rooms.clock.now().astimezone(ZoneInfo(MARKET_ZONE)).date(),
-        engine=rooms.engine,
-    )

@@ -307,8 +307,8 @@ def _width(text: str) -> int:
 def span_of(node: exp.Expr, text: str) -> tuple[int, int]:
     """Return where ``node`` stands in ``text``; the whole text where sqlglot does not know."""
     if isinstance(node, exp.Placeholder):
-        start = max(text.find(f"${node.name}"), 0)
-        return start, start + len(node.name) + 1
+        start = text.find(node.name)
+        return max(start - 1, 0), start + len(node.name)
     marks = [part.meta for part in node.walk() if "start" in part.meta]
     if not marks:
         said = node.sql("duckdb").lower()
@@ -370,6 +370,8 @@ def _check_node(node: exp.Expr, text: str) -> None:
             zh="列名前不要写表名：一个标签只读取一个来源，请只写列名。",
             span=span_of(node, text),
         )
+    if isinstance(node, exp.Placeholder) and not node.name:
+        raise _unreadable("a threshold has a name, as in $high", (0, len(text)))
     if isinstance(node, exp.Distinct) and len(node.expressions) != 1:
         raise _unreadable("distinct takes one value", span_of(node, text))
     if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):

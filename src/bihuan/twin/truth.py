@@ -135,7 +135,7 @@ class Truth:
         """
         patience = np.exp(-0.5 * self.latents[rows, 3])
         factor = ordered * grip + (1 - ordered) * (1 + connected * annoyance * patience)
-        return np.minimum(self.leave[rows] * factor, 1.0)
+        return np.asarray(np.minimum(self.leave[rows] * factor, 1.0))
 
     def effect_on_retention(
         self, customer_ids: Iterable[str], offer_ids: Iterable[str], channels: Iterable[str]
