@@ -102,8 +102,8 @@ def _run(size: int, instance: Path | None, folder: Path) -> dict[str, Any]:
         "make_seconds": made,
         "all_seconds": seconds,
         "table": [
-            {"what": what, "seconds": middle[key], "CPU seconds": busy_middle[key], "peak GiB": memory[key],
-             "against derive": middle[key] / middle["derive"]}
+            {"what": what, "seconds": middle[key], "CPU seconds": busy_middle[key],
+             "peak GiB": memory[key], "against derive": middle[key] / middle["derive"]}
             for what, key in (
                 ("bihuan derive, 100 tags", "derive"),
                 ("one DuckDB query with FILTER", "filter"),

@@ -115,7 +115,7 @@ class Room:
             contracts=self.contracts,
             clock=self.clock,
             progress=options.pop("progress", SilentProgress()),
-            engine=DuckDBEngine(threads=1),
+            engine=options.pop("engine", DuckDBEngine(threads=1)),
             **{"max_bad_share": 1.0, **options},
         )
 

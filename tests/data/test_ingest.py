@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bihuan.data import loading
 from bihuan.data.encoding import UnreadableSourceError
+from bihuan.data.engine import DuckDBEngine
 from bihuan.data.ingest_report import IngestReport
 from bihuan.data.lake import Lake
 from bihuan.data.mapping import MappingError
@@ -57,6 +58,29 @@ class TestTables:
         assert room.ids("owning") == ["m1", "m3"]
         assert (report["meter"].rows_read, report["owning"].rows_read) == (4, 2)
         assert report["owning"].rows_skipped == 2
+
+    # is_on is read through a list of words, which DuckDB turns into a join that mixes the rows
+    MIXED = """
+        unknown_codes: missing
+        tables: {meter: {columns: {meter_id: id, label: label, is_on: id}}}
+    """
+    MANY = "id,label\n" + "".join(f"m{k},{'x' * 60}{k}\n" for k in range(100_000)) + "m7,late\n"
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_rows_keep_the_order_of_the_source_and_so_does_who_was_first(
+        self, room: Room, threads: int
+    ) -> None:
+        report = room.ingest(self.MANY, self.MIXED, engine=DuckDBEngine(threads=threads))
+        assert room.ids() == [f"m{k}" for k in range(100_000)]
+        assert room.table().column("label")[7].as_py() == f"{'x' * 60}7"
+        assert [row["line"] for row in room.bad(report)] == [100_002]
+
+    def test_twin_that_takes_rows_as_they_come_mixes_them(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bihuan.data.convert._in_order", lambda result: result)
+        room.ingest(self.MANY, self.MIXED, engine=DuckDBEngine(threads=2))
+        assert room.ids() != [f"m{k}" for k in range(100_000)], "the check above would fail"
 
     def test_melt_turns_columns_into_rows(self, room: Room) -> None:
         mapping = """

@@ -368,7 +368,7 @@ tags:
     source: survey
     expression: satisfaction
     meaning: {zh: 客户在调查中给出的满意度, en: Satisfaction stated in the survey}
-    definition: {zh: 调查问题一的答案，1 最低 5 最高, en: "Answer to question one, 1 lowest to 5 highest"}
+    definition: {zh: 调查问题一的答案，1 至 5, en: "Answer to question one, 1 to 5"}
 """
 STAFF_SHEET: Sequence[Sequence[object]] = (
     ("工号", "岗位", "渠道", "渠道类型", "网格", "网格名称"),
@@ -572,7 +572,8 @@ CHURN_FILE = """
 label: left_in_month
 lead_months: 1
 population: not is_disconnected
-features: [arpu, arpu_trend, dou, tenure_months, has_contract, contract_days_left, complaint_count_3m]
+features:
+  [arpu, arpu_trend, dou, tenure_months, has_contract, contract_days_left, complaint_count_3m]
 model:
   name: churn
   title: {zh: 离网概率, en: Probability to leave}
@@ -636,7 +637,7 @@ tags:
     means: mining
     type: number
     model: newspaper
-    meaning: {zh: 订制手机报的意向分，由显性属性组合而成, en: "Interest in the newspaper, combined from explicit attributes"}
+    meaning: {zh: 由显性属性组合而成的意向分, en: Interest combined from explicit attributes}
     definition: {zh: 评分卡 newspaper 的总分, en: Points of the scorecard newspaper}
 """
 
@@ -734,20 +735,36 @@ scripts:
 mix:
   - offer: keep_12
     promotion: {{zh: 每月返还话费, en: credit on every bill}}
-    channels: {{outbound: {{script: call, acceptance: 0.3}}, sms: {{script: text, acceptance: 0.1}}}}
+    channels:
+      outbound: {{script: call, acceptance: 0.3}}
+      sms: {{script: text, acceptance: 0.1}}
   - offer: keep_24
     promotion: {{zh: 购机立减, en: handset discount}}
-    channels: {{outbound: {{script: call, acceptance: 0.25}}, app: {{script: push, acceptance: 0.12}}}}
+    channels:
+      outbound: {{script: call, acceptance: 0.25}}
+      app: {{script: push, acceptance: 0.12}}
     maximum: 150
   - offer: data_pack
     promotion: {{zh: 首月半价, en: first month half price}}
-    channels: {{sms: {{script: text, acceptance: 0.15}}, app: {{script: push, acceptance: 0.18}}}}
+    channels:
+      sms: {{script: text, acceptance: 0.15}}
+      app: {{script: push, acceptance: 0.18}}
 action_plan:
-  - {{what: {{zh: 下发清单并培训, en: Issue lists and brief}}, post: planner, starts_on: {starts_on}, ends_on: {starts_on}}}
-  - {{what: {{zh: 渠道执行并回单, en: Carry out and report}}, post: channel_operator, starts_on: {starts_on}, ends_on: {ends_on}}}
+  - what: {{zh: 下发清单并培训, en: Issue lists and brief}}
+    post: planner
+    starts_on: {starts_on}
+    ends_on: {starts_on}
+  - what: {{zh: 渠道执行并回单, en: Carry out and report}}
+    post: channel_operator
+    starts_on: {starts_on}
+    ends_on: {ends_on}
 requirements:
-  - {{text: {{zh: 剔除后不少于 300 户, en: At least 300 customers remain}}, check: audience_at_least, value: 300}}
-  - {{text: {{zh: 数据不超过 45 天, en: Data not older than 45 days}}, check: data_age_at_most, value: 45}}
+  - text: {{zh: 剔除后不少于 300 户, en: At least 300 customers remain}}
+    check: audience_at_least
+    value: 300
+  - text: {{zh: 数据不超过 45 天, en: Data not older than 45 days}}
+    check: data_age_at_most
+    value: 45
 """
 
 
@@ -807,7 +824,7 @@ def carried(operator: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory)
 
 
 def report_by_hand(assignments: Rows) -> Rows:
-    """Write what seats report: of ten assignments each ends in its own way, one is never heard of."""
+    """Write what seats report: of ten each ends in its own way, of one nothing is heard."""
     ways: Sequence[tuple[tuple[str, str], ...]] = (
         (("failed", "wrong_number"),),
         (("delivered", ""),),

@@ -63,7 +63,11 @@ steps:
 recipe: arpu_by_city
 meaning: {zh: 各地市户均出账, en: Mean bill by city}
 steps:
-  - select: {table: bill, columns: [customer_id, amount, discount_amount], where: amount is not null, months: 3}
+  - select:
+      table: bill
+      columns: [customer_id, amount, discount_amount]
+      where: amount is not null
+      months: 3
   - join: {table: customer, on: [customer_id], columns: [city_code]}
   - trim: [city_code]
   - calculate: {net: amount - discount_amount}
@@ -78,7 +82,11 @@ meaning: {zh: 每户一行、每月一列, en: "One row per customer, one column
 steps:
   - select: {table: bill, columns: [customer_id, amount], months: 3}
   - calculate: {month: "concat('m', cast(months_ago as varchar))"}
-  - pivot: {by: [customer_id], column: month, values: {m0: october, m1: september, m2: august}, value: amount}
+  - pivot:
+      by: [customer_id]
+      column: month
+      values: {m0: october, m1: september, m2: august}
+      value: amount
   - types: {october: number, september: number, august: number}
   - sort: [customer_id]
 """,
@@ -142,7 +150,7 @@ class TestClean:
         path = tools.define(office.ws, "recipes", "wrong", text)
         with pytest.raises(bh.UserError) as caught:
             run(SimpleNamespace(ws=office.ws, recipes=path.parent), "wrong")
-        assert "wrong.yaml line 9, step 5 (group)" in str(caught.value)
+        assert "wrong.yaml line 13, step 5 (group)" in str(caught.value)
         assert "net" in str(caught.value)  # the name that was meant
         path.unlink()
 

@@ -14,7 +14,7 @@ from bihuan.data.quality import check_references
 OCTOBER = date(2026, 10, 31)
 CONNECTED = """
 recipe: six_resources
-meaning: {zh: 客户-地址-资源-产品-渠道-服务人员, en: "Customer, address, resource, product, channel, staff"}
+meaning: {zh: 贯通六大资源, en: Six resources connected}
 steps:
   - select: {table: subscription, columns: [subscription_id, customer_id, product_id, resource_id]}
   - join: {table: customer, on: [customer_id], columns: [address_id, manager_staff_id]}

@@ -115,14 +115,19 @@ class TestMeaningDefinitionSource:
         ]
         assert rows["line_unit_price"]["tags"] == ["line_bandwidth", "line_fee"]
 
-    def test_a75_the_command_line_explains_a_tag(self, lines, shell) -> None:
-        told = shell("tags", "show", "line_saturation", workspace=lines.folder / "ws")
-        assert told.code == 0, told.err
-        tag, lineage = told.result["tag"], told.result["lineage"]
-        assert tag["meaning"]["zh"] == "忙时占用带宽的程度"
-        assert tag["definition"]["zh"] == "忙时流量除以带宽"
-        assert sorted(lineage["columns"]) == ["line_detail.bandwidth", "line_detail.peak"]
-        assert lineage["users"] == ["speed_up_candidate"]
+    def test_a75_a_tag_is_explained_with_what_stands_on_it(self, lines) -> None:
+        tag = lines.ws.dictionary.get("line_saturation")
+        lineage = lines.ws.dictionary.lineage("line_saturation")
+        assert tag.meaning["zh"] == "忙时占用带宽的程度"
+        assert tag.definition["zh"] == "忙时流量除以带宽"
+        assert lineage.columns == ("line_detail.bandwidth", "line_detail.peak")
+        assert lineage.users == ("speed_up_candidate",)
+        assert lines.ws.dictionary.tags_on("line_detail", "bandwidth") == (
+            "line_bandwidth",
+            "line_saturation",
+            "line_unit_price",
+            "speed_up_candidate",
+        )
 
     def test_a75_the_dictionary_is_a_document_that_can_be_handed_on(self, lines) -> None:
         text = lines.ws.dictionary.to_markdown("zh")

@@ -18,7 +18,8 @@ REGIONS = np.array([f"R{i:02d}" for i in range(14)])  # four large ones, ten tha
 REGION_SHARES = np.array([0.24] * 4 + [0.004] * 10)
 LEAVING_REGIONS = {"R02", "R03"}
 TAGS = """
-defaults: {layer: base, subject: customer, means: direct, owner: test, state: live, category: 试验/试验}
+defaults:
+  {layer: base, subject: customer, means: direct, owner: test, state: live, category: 试验/试验}
 tags:
 """
 COLUMNS = {  # tag: type, source, expression
@@ -136,8 +137,9 @@ def tables(people: tuple[SimpleNamespace, ...], month: int) -> dict[str, pa.Tabl
         data = pa.array(p.data[at], mask=p.unknown[at])
         known_later = np.where(leaves_next[at], "已申请销户", "正常")  # knows the answer
         rows = {
-            "customer": {"customer_id": customer, "kind": [p.kind] * len(at), "city_code": p.region[at],
-                         "birth_year": p.lucky[at], "credit_class": known_later},
+            "customer": {"customer_id": customer, "kind": [p.kind] * len(at),
+                         "city_code": p.region[at], "birth_year": p.lucky[at],
+                         "credit_class": known_later},
             "subscription": {"subscription_id": line, "customer_id": customer,
                              "status": np.where(left[at], "disconnected", "active"),
                              "tenure_months": p.tenure[at] + month,

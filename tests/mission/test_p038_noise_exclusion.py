@@ -1,4 +1,4 @@
-"""P038: noise is removed before modelling and marketing: whom one cannot or should not market to."""
+"""P038: noise is removed: whom one cannot or should not market to."""
 
 from __future__ import annotations
 
@@ -174,7 +174,9 @@ class TestNoiseIsNotMarketedTo:
     ) -> None:
         ws, last = own_operator.ws, own_operator.last
         tools.define(ws, "offers", "offers", tools.offers)
-        tools.define(ws, "campaigns", "orders-2026-11", campaign_file())
+        few = campaign_file(audience="arpu >= 150 and not is_disconnected")
+        few = few.replace("value: 300", "value: 30")
+        tools.define(ws, "campaigns", "orders-2026-11", few)
         ws.decide("orders-2026-11", last)
         assignments = ws.deploy("orders-2026-11", last).assignments(ws.view).read()
         refusing = assignments["customer_id"].to_pylist()[:5]

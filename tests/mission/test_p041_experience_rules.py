@@ -66,7 +66,7 @@ def rules(newspaper: SimpleNamespace, tools) -> SimpleNamespace:
 
 @pytest.mark.mission("P041")
 class TestRules:
-    """G-32: 用户满足XX条件就作为目标用户: MMS > 0 and no newspaper; GoTone and high ARPU and none."""
+    """G-32: 用户满足XX条件就作为目标用户: MMS > 0; GoTone and a high ARPU; no newspaper."""
 
     def test_g32_each_rule_finds_everyone_who_meets_it(self, rules) -> None:
         matched = {count.rule.name: count.matched for count in rules.report.counts}

@@ -12,6 +12,9 @@ import yaml
 import bihuan as bh
 from bihuan.strategy import plan_text
 
+PROMOTION = "    promotion: {zh: 购机立减, en: handset discount}"
+APP = "app: {script: push, acceptance: 0.12}"
+
 
 def load(
     tmp_path: Path, tools, text: str, offers: str | None = None
@@ -62,14 +65,14 @@ class TestMixIsDesigned:
     @pytest.mark.parametrize(
         ("wrong", "right", "words"),
         [
-            ("    promotion: {zh: 购机立减, en: handset discount}\n", "", r"mix\[1\]\.promotion"),
-            ("    promotion: {zh: 购机立减, en: handset discount}", "    promotion: 购机立减", "both languages"),
-            ("app: {script: push, acceptance: 0.12}", "sms: {script: text, acceptance: 0.12}", "not a channel of offer 'keep_24'"),
-            ("app: {script: push, acceptance: 0.12}", "hall: {script: push, acceptance: 0.12}", "has no capacity and cost"),
-            ("app: {script: push, acceptance: 0.12}", "app: {script: shout, acceptance: 0.12}", "'shout'"),
+            (PROMOTION + "\n", "", r"mix\[1\]\.promotion"),
+            (PROMOTION, "    promotion: 购机立减", "both languages"),
+            (APP, "sms: {script: text, acceptance: 0.1}", "not a channel of offer 'keep_24'"),
+            (APP, "hall: {script: push, acceptance: 0.1}", "has no capacity and cost"),
+            (APP, "app: {script: shout, acceptance: 0.1}", "'shout'"),
             ("- offer: keep_24", "- offer: keep_25", "Did you mean: keep_24"),
         ],
-    )  # fmt: skip
+    )
     def test_g25_a_mix_with_a_hole_is_refused(
         self, tmp_path, tools, campaign_file, wrong: str, right: str, words: str
     ) -> None:
@@ -130,8 +133,14 @@ class TestMixIsKept:
         """互斥: the mix of a group leaves out what does not go together."""
         ws, last = own_operator.ws, own_operator.last
         holders = [f"c{i:09d}" for i in range(0, 2500, 3)]
-        held = pa.table({"subscription_id": [f"s{c}" for c in holders], "product_id": ["rival_pack"] * len(holders),
-                         "customer_id": holders, "status": ["active"] * len(holders)})  # fmt: skip
+        held = pa.table(
+            {
+                "subscription_id": [f"s{customer}" for customer in holders],
+                "product_id": ["rival_pack"] * len(holders),
+                "customer_id": holders,
+                "status": ["active"] * len(holders),
+            }
+        )
         tools.extract(ws, held, "holding", last)
         offers = tools.offers.replace(
             'eligibility: "dou >= 4000"\n',

@@ -48,7 +48,7 @@ class TestGoal:
         assert field in text
         name = field.split(":")[0].strip()
         with pytest.raises(bh.UserError, match=rf"c\.yaml\.goal\.{name} is missing"):
-            load(tmp_path, tools, text.replace(field, ""))
+            load(tmp_path, tools, text.replace(field, "", 1))
 
     def test_g20_a_period_that_ends_before_it_begins_is_refused(
         self, tmp_path, tools, campaign_file
@@ -150,8 +150,8 @@ class TestActionPlan:
         self, tmp_path, tools, campaign_file
     ) -> None:
         text = campaign_file().replace(
-            "post: planner, starts_on: 2026-11-01, ends_on: 2026-11-01",
-            "post: planner, starts_on: 2026-11-01, ends_on: 2026-12-05",
+            "starts_on: 2026-11-01\n    ends_on: 2026-11-01",
+            "starts_on: 2026-11-01\n    ends_on: 2026-12-05",
         )
         with pytest.raises(bh.UserError, match=r"action_plan\[0\].*outside the campaign's period"):
             load(tmp_path, tools, text)
@@ -197,7 +197,8 @@ class TestPreconditions:
             late.decide("orders-2026-11", world.last)
 
     def test_g27_too_few_left_for_comparison(self, world, campaign_file) -> None:
-        more = "  - {text: {zh: 对照组不少于 900 户, en: 900 in control}, check: control_at_least, value: 900}\n"
+        more = "  - text: {zh: 对照组不少于 900 户, en: 900 in control}\n"
+        more += "    check: control_at_least\n    value: 900\n"
         world.change(campaign_file() + more)
         with pytest.raises(bh.UserError, match="900 in control"):
             world.ws.decide("orders-2026-11", world.last)

@@ -110,6 +110,10 @@ class TestLineage:
         assert found.all_columns == ("bill.amount", "customer.is_senior")
         assert dictionary.lineage("risk").columns == ("score__churn.score",)
 
+    def test_a_count_of_rows_stands_on_the_column_by_which_they_are_counted(self, dictionary):
+        assert dictionary.lineage("contacts").columns == ("contact.staff_id",)
+        assert dictionary.tags_on("contact") == ("contacts",)
+
     def test_it_tells_who_uses_a_tag(self, dictionary):
         found = dictionary.lineage("arpu")
         assert (found.users, found.all_users) == (("rich",), ("rich", "target"))

@@ -110,7 +110,7 @@ class Plan:
         kinds = tuple(cells.schema.types)
         if kinds not in self._queries:
             self._queries[kinds] = _Query(self, cells.schema).build()
-        result = engine.query(self._queries[kinds], {"block": cells})
+        result = _in_order(engine.query(self._queries[kinds], {"block": cells}))
         error = result.column("_error")
         good, bad = result, result.slice(0, 0)
         if error.null_count < result.num_rows:
@@ -157,6 +157,19 @@ class Plan:
         return pa.table(columns, names=list(self.contract.names)).cast(self.contract.schema)
 
 
+def _in_order(result: pa.Table) -> pa.Table:
+    """Return rows in the order of the source.
+
+    An engine of several threads mixes them where it makes a join of a long ``IN`` list.
+    """
+    index = result.column("_index").to_numpy()
+    part = result.column("_part").to_numpy()
+    step = np.diff(index)
+    if (step < 0).any() or ((step == 0) & (np.diff(part) < 0)).any():
+        return result.take(pa.array(np.lexsort((part, index))))
+    return result
+
+
 class _Query:
     """Builds the query of one plan for one set of source column types."""
 
@@ -196,8 +209,7 @@ class _Query:
             copy=False,
         )
         values = values.from_(cells.subquery("cells", copy=False), copy=False)
-        rows = rows.from_(values.subquery("valued", copy=False), copy=False)
-        return rows.order_by("_index", "_part", copy=False) if melt else rows
+        return rows.from_(values.subquery("valued", copy=False), copy=False)
 
     def _cell_level(
         self, columns: list[tuple[int, Column]], melted: str | None, part: int

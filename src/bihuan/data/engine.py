@@ -94,6 +94,8 @@ class DuckDBEngine:
         connection = duckdb.connect(":memory:", config=self._config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            # it would be drawn on standard output, which belongs to the caller
+            connection.execute("SET enable_progress_bar = false")
             held = {name: _held(source) for name, source in sources.items()}
             paths = [
                 str(path)

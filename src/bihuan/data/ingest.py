@@ -64,7 +64,8 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
     progress
         Shows bytes or rows read; its token stops the run, and then nothing is published.
     engine
-        Runs the conversion; None takes DuckDB.
+        Runs the conversion; None takes DuckDB with one thread, since reading, converting and
+        writing are done side by side already.
     quarantine
         Where bad rows go; None takes the folder ``quarantine`` beside the lake.
     append
@@ -117,7 +118,7 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
                     _refuse_bad_share(batch, loads, writer, max_bad_share)
 
                 origin = _origin(facts, mapping, fingerprint)
-                publisher = Publisher(lake, as_of, clock, engine or DuckDBEngine(), origin)
+                publisher = Publisher(lake, as_of, clock, engine or DuckDBEngine(threads=1), origin)
                 tables = publisher.publish(plans, work, writer)
     return IngestReport(
         source=facts.name,

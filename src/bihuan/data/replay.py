@@ -99,7 +99,9 @@ def replay(  # noqa: PLR0913 - like ingest, whose keywords it shares
             if outcome is None:
                 _require_ingest(batch, held)
                 origin = {"kind": "replay", "fingerprint": _mark(batch), "batch": batch.id}
-                publisher = Publisher(lake, batch.date, clock, engine or DuckDBEngine(), origin)
+                publisher = Publisher(
+                    lake, batch.date, clock, engine or DuckDBEngine(threads=1), origin
+                )
                 with quarantine.writing(_child(batch, mapping, clock)) as writer:
                     run = _Replay(quarantine, batch, mapping, publisher, writer)
                     outcome = run.run({table: contracts[table] for table in tables}, held, progress)

@@ -381,9 +381,11 @@ class TagDictionary:
         return levels
 
     def _columns(self, name: str) -> tuple[str, ...]:
-        bound = self._bound[name]
-        table = bound.definition.table
-        return tuple(f"{table}.{c}" for c in bound.expression.columns) if table else ()
+        tag, columns = self._tags[name], self._bound[name].expression.columns
+        if tag.table is None:
+            return ()
+        # count(*) reads no column but the one by which the rows are the subject's
+        return tuple(f"{tag.table}.{column}" for column in columns or (tag.id_column,))
 
     def _reach(self, name: str, step: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
         found: dict[str, None] = {}

@@ -370,7 +370,7 @@ def _check_node(node: exp.Expr, text: str) -> None:
             zh="列名前不要写表名：一个标签只读取一个来源，请只写列名。",
             span=span_of(node, text),
         )
-    if isinstance(node, exp.Placeholder) and not node.name:
+    if isinstance(node, exp.Placeholder) and not node.name.isidentifier():
         raise _unreadable("a threshold has a name, as in $high", (0, len(text)))
     if isinstance(node, exp.Distinct) and len(node.expressions) != 1:
         raise _unreadable("distinct takes one value", span_of(node, text))
