@@ -139,10 +139,12 @@ class TagDefinition:
     ----------
     name
         Snake case; the word that planners type.
-    title, meaning, definition
-        Title, what it says (内涵) and how it is counted (口径), each in ``zh`` and ``en``.
+    title
+        In ``zh`` and ``en``, like all texts here.
     layer, subject, means, type
         Its layer, what carries it, by which means it is set, type of its values.
+    meaning, definition
+        What it says (内涵) and how it is counted (口径).
     category
         Path in the tag tree, ``/`` between levels (``消费/账单``).
     owner
