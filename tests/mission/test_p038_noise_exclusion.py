@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from datetime import date, datetime
 from types import SimpleNamespace
@@ -88,9 +89,13 @@ class TestStandardExclusions:
 class TestParameters:
     """A-35: 近几个月已经接触过营销但未成功: which months, and what success is."""
 
-    @pytest.fixture
-    def world(self, own_town, tools) -> SimpleNamespace:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def world(cls, town, tools, tmp_path_factory) -> SimpleNamespace:
         """The town with a history of contacts that was made for this question."""
+        folder = tmp_path_factory.mktemp("contacted") / "town"
+        shutil.copytree(town.folder, folder)
+        world = SimpleNamespace(ws=tools.open_at(folder / "ws"))
         history = {
             "C001": [("2026-06-10", False)],  # long ago
             "C002": [("2026-08-03", False)],  # just within three months
@@ -116,9 +121,9 @@ class TestParameters:
                     "is_success": pa.array([r[3] for r in part], pa.bool_()),
                 }
             )
-            tools.extract(own_town.ws, table, "contact", month)
-        own_town.ws.refresh_tags("2026-10-31")
-        return own_town
+            tools.extract(world.ws, table, "contact", month)
+        world.ws.refresh_tags("2026-10-31")
+        return world
 
     # the town keeps no complaints and no refusals, so these two are switched off here
     KEEP = ("complaint_sensitive", "opted_out")

@@ -34,8 +34,8 @@ def replay_sections(replay: Replay) -> tuple[Section, ...]:
         "With seats for half the calls, choosing by a model of the past captures {m} of the sales, "
         "the bank's order {b}: {g} more (95 % interval {lo} to {hi}).",
     ).fill(
-        m=f"{model.share:.1%}", b=f"{bank.share:.1%}", g=f"{gain:+.1%}", lo=f"{low:+.1%}",
-        hi=f"{high:+.1%}",
+        m=f"{model.share:.1%}", b=f"{bank.share:.1%}", g=f"{gain:.1%}", lo=f"{low:.1%}",
+        hi=f"{high:.1%}",
     )  # fmt: skip
     return (
         Section(
