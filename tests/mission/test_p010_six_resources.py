@@ -96,22 +96,3 @@ class TestSixResources:
         names = ("subscription_id", "customer_id", "address", "capacity", "used", "name_zh",
                  "staff_id", "post", "kind")  # fmt: skip
         assert [tuple(row[name] for name in names) for row in rows] == expected
-
-    def test_d11_from_one_customer_to_the_other_five(self, town) -> None:
-        found = town.ws.connections("C006", OCTOBER)
-        assert found.customer["name"] == "甲公司"
-        assert [row["address_id"] for row in found.addresses] == ["A4"]
-        assert [row["text"] for row in found.addresses] == ["工业园区三号楼"]
-        # what he really uses: S007 with plan P99 and cell R4 is disconnected
-        assert [row["resource_id"] for row in found.resources] == ["R5", "R6"]
-        assert [row["used"] for row in found.resources] == [92.0, 40.0]
-        assert found.products == ()
-        assert [row["staff_id"] for row in found.staff] == ["M1"]
-        assert [row["kind"] for row in found.channels] == ["account_manager"]
-
-    def test_d11_a_customer_without_a_manager_is_served_by_the_grid(self, town) -> None:
-        found = town.ws.connections("C001", OCTOBER)
-        assert [row["address_id"] for row in found.addresses] == ["A1"]
-        assert [row["product_id"] for row in found.products] == ["P19", "P59"]
-        assert [row["staff_id"] for row in found.staff] == ["H1", "H2"]  # the hall of his grid
-        assert [row["kind"] for row in found.channels] == ["hall"]

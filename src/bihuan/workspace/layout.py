@@ -10,7 +10,7 @@ from bihuan.kernel import UserError, write_atomically
 from bihuan.kernel.document import Document
 
 SETTINGS = "bihuan.yaml"
-DEFINITIONS = ("contracts", "mappings", "tags", "offers", "campaigns", "models", "rules")
+DEFINITIONS = ("contracts", "mappings", "tags", "offers", "campaigns", "models", "rules", "recipes")
 _NEW = """# Settings of this workspace.
 name: {name}
 currency: CNY   # ISO 4217 code of every amount

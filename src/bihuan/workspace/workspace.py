@@ -37,6 +37,8 @@ from bihuan.data import (
     ingest,
     load_contracts,
     load_mapping,
+    load_recipe,
+    prepare,
     profile_quality,
     replay,
 )
@@ -51,7 +53,7 @@ from bihuan.delivery import (
 )
 from bihuan.evaluation import Text
 from bihuan.evaluation.report import Section, build_report, write_html, write_pdf
-from bihuan.feedback import OutcomeReport, ingest_outcomes
+from bihuan.feedback import OutcomeReport, ingest_outcomes, publish_contacts
 from bihuan.kernel import Clock, Progress, SilentProgress, SystemClock, UserError
 from bihuan.model import BuiltModel, Metrics, ModelCard, ModelRegistry
 from bihuan.offer import Catalogue
@@ -201,6 +203,11 @@ class Workspace:
             today=self.clock.now().date(),
         )  # fmt: skip
 
+    def prepare(self, recipe: str, as_of: Day) -> pa.Table:
+        """Run the preparation recipe of ``recipes/<recipe>.yaml`` and return its rows."""
+        path = self.layout.find_definition("recipes", recipe)
+        return prepare(load_recipe(path), self.view, _day(as_of), self.engine, self.contracts)
+
     @cached_property
     def problems(self) -> ProblemBook:
         """Data problems, followed until they are solved."""
@@ -330,14 +337,17 @@ class Workspace:
 
     def record_outcomes(self, campaign_id: str, outcomes: Path | pa.Table) -> OutcomeReport:
         """Take in what happened to the newest deployment; the same file twice changes nothing."""
-        return ingest_outcomes(
+        deployment = self.deployment(campaign_id)
+        report = ingest_outcomes(
             self.lake,
             outcomes,
-            deployment=self.deployment(campaign_id),
+            deployment=deployment,
             quarantine_folder=self.layout.quarantine,
             clock=self.clock,
             engine=self.engine,
         )
+        publish_contacts(self.lake, deployment, clock=self.clock, engine=self.engine)
+        return report
 
     def evaluate(self, campaign_id: str, as_of: Day, responses_as_of: Day) -> Judgement:
         """Judge a campaign: funnel, effect against control, return.
