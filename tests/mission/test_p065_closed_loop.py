@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
-from datetime import date
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -186,6 +187,16 @@ class TestControllable:
         assert turned.again.dispatch.repeated == turned.deployment.planned
         ids = [row["outcome_id"] for row in outcomes_of(turned)]
         assert len(ids) == len(set(ids))
+
+    def test_a102_deployed_again_the_next_day_it_is_still_one_deployment(
+        self, carried, tools, tmp_path
+    ) -> None:
+        shutil.copytree(carried.folder, tmp_path / "operator")
+        tomorrow = datetime(2026, 11, 3, 6, tzinfo=UTC)
+        ws = tools.open_at(tmp_path / "operator" / "ws", tomorrow)
+        again = ws.deploy(carried.campaign_id, OCTOBER)
+        assert again.deployment_id == carried.deployment.deployment_id
+        assert again.valid_until == carried.deployment.valid_until
 
     def test_a102_the_plan_stays_within_budget_and_seats(self, turned) -> None:
         sent = Counter(row["channel"] for row in assignments_of(turned))

@@ -62,6 +62,22 @@ class TestGoal:
         assert deployment.valid_from >= goal.starts_on
         assert deployment.valid_until <= goal.ends_on
 
+    def test_g20_deployed_early_nobody_is_contacted_before_the_period_begins(
+        self, own_operator, tools, campaign_file
+    ) -> None:
+        ws = own_operator.ws  # its clock stands at 2 November
+        tools.define(ws, "offers", "offers", tools.offers)
+        few = campaign_file(
+            audience="arpu >= 150 and not is_disconnected", starts_on="2026-11-10"
+        ).replace("value: 300", "value: 30")
+        tools.define(ws, "campaigns", "orders-2026-11", few)
+        ws.decide("orders-2026-11", own_operator.last)
+        deployment = ws.deploy("orders-2026-11", own_operator.last)
+        sent = ws.write_lists("orders-2026-11").dispatch
+        assert (sent.sent, sent.reasons) == (0, {"not_yet_valid": deployment.planned})
+        assert deployment.valid_from == date(2026, 11, 10)
+        assert deployment.valid_until == date(2026, 11, 30)
+
     def test_g19_whether_the_goal_can_be_seen_at_all_is_told_beforehand(self) -> None:
         """A goal below what the groups can show is no goal that anybody can reach."""
         rate = 0.05

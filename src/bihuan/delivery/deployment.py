@@ -167,6 +167,7 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     clock: Clock,
     valid_days: int,
     scripts: Mapping[tuple[str, str], str],
+    period: tuple[date, date] | None = None,
     generation: int = 0,
     zone: str = MARKET_ZONE,
     engine: Engine | None = None,
@@ -190,6 +191,9 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     scripts
         Script id by offer id and channel kind. Empty for a campaign without scripts; otherwise
         every pair that is deployed must have one.
+    period
+        First and last day of the campaign; nothing may be carried out outside it. Takes the place
+        of ``valid_days``, so that deploying again on another day is still the same.
     generation
         0, or a number greater than that of every earlier deployment of the campaign.
     zone
@@ -235,21 +239,23 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
         task.advance()
         content = decision_content_hash(decisions, engine)
         task.advance()
-        first_day = now.astimezone(ZoneInfo(zone)).date()
+        today = now.astimezone(ZoneInfo(zone)).date()
+        opens, closes = period or (today, today + timedelta(days=valid_days - 1))
         wanted = Deployment(
             deployment_id=hash_id("deployment", campaign_id, content, generation),
             campaign_id=campaign_id,
             generation=generation,
             content_hash=content,
-            terms_hash=_terms_hash(valid_days, scripts),
+            terms_hash=_terms_hash([str(opens), str(closes)] if period else valid_days, scripts),
             planned=planned,
-            valid_from=first_day,
-            valid_until=first_day + timedelta(days=valid_days - 1),
+            valid_from=max(today, opens),
+            valid_until=closes,
             deployed_at=now,
         )
         with file_lock(lake.root / ".deployment.lock"):
             standing = _find_standing(lake.view(), wanted)
             if standing is None:
+                _require_open(wanted, today)
                 _publish(lake, wanted, decisions, _script_rows(scripts), clock, engine)
         task.advance()
     return standing or wanted
@@ -367,6 +373,15 @@ def _script_rows(scripts: Mapping[tuple[str, str], str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_SCRIPT_SCHEMA)
 
 
-def _terms_hash(valid_days: int, scripts: Mapping[tuple[str, str], str]) -> str:
+def _require_open(wanted: Deployment, today: date) -> None:
+    if wanted.valid_until < today:
+        raise UserError(
+            f"Campaign '{wanted.campaign_id}' ended on {wanted.valid_until}.",
+            remedy="Give it a new period before it is deployed.",
+            zh=f"方案 {wanted.campaign_id} 已于 {wanted.valid_until} 结束，请先修改有效期。",
+        )
+
+
+def _terms_hash(terms: int | list[str], scripts: Mapping[tuple[str, str], str]) -> str:
     named = {canonical_json(list(pair)): script for pair, script in scripts.items()}
-    return hash_id("terms", valid_days, named)
+    return hash_id("terms", terms, named)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
 from bihuan.delivery import (
-    MARKET_ZONE,
     Channel,
     Deployment,
     Dispatch,
@@ -19,7 +17,6 @@ from bihuan.delivery import (
     load_opt_outs,
 )
 from bihuan.feedback import OutcomeLedger, Reconciliation, publish_contacts, reconcile
-from bihuan.kernel import UserError
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign
 
@@ -54,24 +51,12 @@ def deploy_decisions(rooms: Rooms, campaign: Campaign, decisions: pa.Table) -> D
         campaign_id=campaign.campaign_id,
         lake=rooms.lake,
         clock=rooms.clock,
-        valid_days=_days_left(rooms, campaign),
+        valid_days=1,
+        period=(campaign.goal.starts_on, campaign.goal.ends_on),
         scripts=scripts,
         engine=rooms.engine,
         progress=rooms.progress,
     )
-
-
-def _days_left(rooms: Rooms, campaign: Campaign) -> int:
-    """Return how many days of the campaign's period are left, today included; at least 1."""
-    today = rooms.clock.now().astimezone(ZoneInfo(MARKET_ZONE)).date()
-    days = (campaign.goal.ends_on - today).days + 1
-    if days < 1:
-        raise UserError(
-            f"Campaign '{campaign.campaign_id}' ended on {campaign.goal.ends_on}.",
-            remedy="Give it a new period before it is deployed.",
-            zh=f"方案 {campaign.campaign_id} 已于 {campaign.goal.ends_on} 结束，请先修改有效期。",
-        )
-    return days
 
 
 def carry_out(
