@@ -72,6 +72,7 @@ $(V)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(V)/bin/pyt
 lock: $(filter .boot/bin/uv,$(UV))
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) --group bench -c requirements.lock pyproject.toml -o requirements-bench.lock
 
 clean:
 	rm -rf $(V) .boot var

@@ -132,7 +132,7 @@ def quality(
 @tags_app.command(name="derive")
 def derive_tags(
     as_of: AsOf,
-    subject: Annotated[str, typer.Option(help="customer, subscription, org_unit, staff")] = (
+    subject: Annotated[str, typer.Option(help="customer, subscription, leased_line, staff ...")] = (
         "customer"
     ),
     workspace: Folder = HERE,

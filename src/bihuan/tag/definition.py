@@ -42,8 +42,14 @@ class Subject(enum.StrEnum):
 
     CUSTOMER = "customer"
     SUBSCRIPTION = "subscription"
+    ENTERPRISE = "enterprise"
+    LEASED_LINE = "leased_line"
+    POWER_LINE = "power_line"
     ORG_UNIT = "org_unit"
     STAFF = "staff"
+    OUTLET = "outlet"
+    CREW = "crew"
+    AREA = "area"
 
     @classmethod
     def _missing_(cls, value: object) -> None:
@@ -62,7 +68,9 @@ class Subject(enum.StrEnum):
     @property
     def library(self) -> Library:
         """The library that holds the subject's tags."""
-        ours = self in (Subject.ORG_UNIT, Subject.STAFF)
+        ours = self in (
+            Subject.ORG_UNIT, Subject.STAFF, Subject.OUTLET, Subject.CREW, Subject.AREA,
+        )  # fmt: skip
         return Library.MANAGEMENT if ours else Library.CUSTOMER
 
 

@@ -159,7 +159,7 @@ def derive(  # noqa: PLR0913 - what it reads, with what, for when; none can be l
     contracts
         Contracts by table name; None takes the dictionary's.
     subject
-        ``customer``, ``subscription``, ``org_unit`` or ``staff``.
+        A kind of subject, e.g. ``customer``, ``subscription``, ``leased_line``.
 
     Returns
     -------

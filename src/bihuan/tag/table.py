@@ -155,7 +155,7 @@ def read_tags(view: LakeView, dictionary: TagDictionary, subject: str, as_of: da
     dictionary
         The tags.
     subject
-        ``customer``, ``subscription``, ``org_unit`` or ``staff``.
+        A kind of subject, e.g. ``customer``, ``subscription``, ``leased_line``.
     as_of
         The date for which they were derived.
 
