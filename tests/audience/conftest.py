@@ -8,6 +8,7 @@ the table of meanings out in the slowest and plainest way, on the *unbound* tree
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,6 +36,7 @@ from bihuan.audience import (
     Node,
     Not,
     Or,
+    ProgramReader,
     bind,
     matcher,
     parse,
@@ -44,7 +46,7 @@ from bihuan.audience import (
 )
 from bihuan.data import ColumnType, DuckDBEngine, Lake
 from bihuan.kernel import Clock, FixedClock, random_stream
-from bihuan.tag import Subject, TagField, TagTable
+from bihuan.tag import Subject, TagField, TagTable, build_index, open_index
 
 Profile = Mapping[str, Any]
 Reader = Callable[[Sequence[Node], Sequence[Profile]], np.ndarray]
@@ -112,9 +114,23 @@ def read_in_sql(
     return np.array(rows, dtype=bool).reshape(len(nodes), len(profiles))
 
 
+def read_in_planes(nodes: Sequence[Node], profiles: Sequence[Profile]) -> np.ndarray:
+    """Write the profiles into a lake, index them, and run every tree as a program."""
+    rows = [{**profile, "customer_id": f"c{i:06d}"} for i, profile in enumerate(profiles)]
+    answers = np.zeros((len(nodes), len(profiles)), dtype=bool)
+    with tempfile.TemporaryDirectory() as folder:
+        tags = store_tags(Lake(Path(folder) / "lake"), FIELDS, rows)
+        build_index(tags, Path(folder) / "index")
+        reader = ProgramReader(open_index(Path(folder) / "index", "customer", AS_OF))
+        for i, node in enumerate(nodes):
+            answers[i, reader.rows(node)] = True
+    return answers
+
+
 READERS: dict[str, Reader] = {
     "memory": read_in_memory,
     "sql": read_in_sql,
+    "planes": read_in_planes,
 }
 
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
-from bihuan.tag import LIBRARY_FOLDER, read_tags
+from bihuan.data import DuckDBEngine, Lake
+from bihuan.kernel import FixedClock, SilentProgress
+from bihuan.tag import LIBRARY_FOLDER, Subject, TagDictionary, derive, read_tags
+from bihuan.tag.expression import canonical_text
+from bihuan.twin import (
+    TwinSettings,
+    generate_operator,
+    surround_business,
+    surround_consumers,
+    surround_digital,
+    surround_management,
+    surround_power,
+)
 
 AS_OF = date(2026, 10, 31)
 
@@ -59,17 +75,136 @@ class TestLibrary:
             if tag.means == "experience":
                 assert tag.thresholds or tag.name == "upgrade_5g_candidate", tag.name
 
-    def test_all_of_it_is_derived_but_what_waits_for_scores(
-        self, operator, lake, library, derive_tags, engine
-    ):
-        report = derive_tags(library)
-        assert set(report.pending) == {"churn_score", "churn_risk_high"}
-        assert all(group.outside_codes == {} for group in report.groups)
-        table = read_tags(lake.view(), library, "customer", AS_OF)
-        rows = table.read(engine, list(table.fields)).to_pylist()
-        assert len(rows) == 12
-        for subject in ("subscription", "org_unit", "staff"):
-            assert derive_tags(library, subject=subject).pending == {}
+
+class TestCatalogueAtSize:
+    """672 live tags in a three-level tree, none said twice."""
+
+    def test_there_are_672_live_tags(self, library):
+        assert len([tag for tag in library if tag.state == "live"]) == 672
+
+    def test_every_category_has_exactly_three_levels(self, library):
+        for tag in library:
+            levels = tag.category.split("/")
+            assert len(levels) == 3, (tag.name, tag.category)
+            assert all(level.strip() == level and level for level in levels), tag.category
+
+    @pytest.mark.parametrize("language", ["zh", "en"])
+    def test_no_title_stands_twice(self, library, language):
+        titles = Counter(tag.title[language].casefold() for tag in library)
+        assert [title for title, times in titles.items() if times > 1] == []
+
+    def test_no_calculation_stands_twice(self, library):
+        assert [names for names in calculations(library).values() if len(names) > 1] == []
+
+    def test_a_tag_said_twice_would_be_seen(self, library, contracts):
+        twin = replace(library.get("arpu"), name="arpu_again", expression="SUM(amount)  / "
+                       "count(DISTINCT months_ago)")  # fmt: skip
+        found = calculations(TagDictionary([*library, twin], contracts))
+        assert ["arpu", "arpu_again"] in [sorted(names) for names in found.values()]
+
+    def test_units_stand_where_a_number_alone_says_nothing(self, library):
+        for tag in library:
+            if tag.type == "money":
+                assert tag.unit == "currency", tag.name
+            if tag.expression in ("sum(data_mb)", "avg(data_mb)", "sum(voice_minutes)"):
+                assert tag.unit in ("MB", "minute"), tag.name
+
+
+def calculations(library: TagDictionary) -> dict[object, list[str]]:
+    """Put together the tags that come out the same by definition."""
+    found: dict[object, list[str]] = {}
+    for tag in library:
+        key = (
+            *(tag.subject, tag.table, tag.id_column, tag.window_months, tag.default),
+            *(canonical_text(tag.expression or "score"), repr(sorted(tag.thresholds.items()))),
+        )
+        found.setdefault(key, []).append(tag.name)
+    return found
+
+
+# tags whose values may all be the same on the small twin, and why
+CONSTANT = {"staff_low_success": "asks for fifty contacts per person; two thousand customers"}
+
+
+class Catalogue:
+    """A simulated operator of 2,000 customers and 1,333 off-net, with all that surrounds them."""
+
+    def __init__(self, folder: Path, contracts, library) -> None:
+        self.lake, self.clock = Lake(folder), FixedClock(datetime(2026, 11, 2, 8, tzinfo=UTC))
+        twin = TwinSettings(customers=2_000, months=12, seed=7, off_net_share=0.4)
+        generate_operator(twin, self.lake, contracts, clock=self.clock, progress=SilentProgress())
+        surroundings = {"seed": 7, "clock": self.clock}
+        surround_consumers(self.lake, twin.month_ends(), contracts, **surroundings)
+        surround_management(self.lake, twin.month_ends(), contracts, **surroundings)
+        for surround in (surround_business, surround_digital, surround_power):
+            surround(self.lake, AS_OF, contracts, **surroundings)
+        engine = DuckDBEngine(threads=1)
+        self.reports, self.rows, self.fields = {}, {}, {}
+        for subject in Subject:
+            self.reports[subject] = derive(
+                library, self.lake, AS_OF, contracts=contracts, engine=engine,
+                clock=self.clock, progress=SilentProgress(), subject=subject,
+            )  # fmt: skip
+            table = read_tags(self.lake.view(), library, subject, AS_OF)
+            self.fields[subject] = table.fields
+            self.rows[subject] = table.read(engine, list(table.fields))
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory, contracts, library) -> Catalogue:
+    return Catalogue(tmp_path_factory.mktemp("catalogue") / "lake", contracts, library)
+
+
+@pytest.mark.slow
+class TestDerivedFromTheTwin:
+    def test_every_tag_is_derived_but_what_waits_for_scores(self, catalogue):
+        pending = {name for report in catalogue.reports.values() for name in report.pending}
+        assert pending == {"churn_score", "churn_risk_high"}
+
+    def test_no_value_is_outside_its_codes(self, catalogue):
+        groups = [group for report in catalogue.reports.values() for group in report.groups]
+        assert [group.outside_codes for group in groups if group.outside_codes] == []
+
+    def test_every_tag_tells_subjects_apart_or_says_why_not(self, catalogue):
+        same = {
+            name
+            for rows in catalogue.rows.values()
+            for name in rows.column_names[1:]
+            if len(pc.unique(rows[name].drop_null())) < 2
+        }
+        assert same <= set(CONSTANT)
+
+    def test_shares_lie_between_nought_and_one(self, catalogue, library):
+        rows = catalogue.rows["customer"]
+        shares = [n for n in rows.column_names if "_share" in n or n.endswith("_rate_12m")]
+        assert len(shares) > 20
+        for name in shares:
+            if library.get(name).type == "number" and name != "overage_share_3m":
+                low, high = pc.min_max(rows[name]).as_py().values()
+                assert 0 <= low, name
+                assert high <= 1, name
+
+    def test_what_they_do_hangs_together(self, catalogue):
+        rows = catalogue.rows["customer"]
+
+        def mean(name: str, mask) -> float:
+            return pc.mean(rows[name].filter(mask).cast("double")).as_py()
+
+        young, old = pc.less(rows["age"], 30), pc.greater(rows["age"], 55)
+        assert mean("game_share_3m", young) > 2 * mean("game_share_3m", old)
+        assert mean("pay_cash_share_6m", old) > mean("pay_cash_share_6m", young)
+        assert mean("is_paperless", young) > mean("is_paperless", old)  # the young are digital
+        away = pc.equal(rows["floating"], True)
+        assert mean("nights_home_share_3m", away) < 0.6 < mean("nights_home_share_3m", young)
+
+    def test_customers_of_other_networks_have_only_what_can_be_known(self, catalogue):
+        rows = catalogue.rows["customer"]
+        theirs = rows.filter(pc.equal(rows["network"], "off_net"))
+        assert theirs.num_rows == 1_333
+        for name in ("arpu", "dou", "tenure_months", "payment_method", "device_brand"):
+            assert theirs[name].null_count == theirs.num_rows, name
+        for name in ("rival_operator", "rival_fee", "acquisition_potential", "county"):
+            assert theirs[name].null_count == 0, name
 
 
 class TestFailedContacts:

@@ -19,21 +19,36 @@ from bihuan.tag import (
     TagHistory,
     TagTransitionError,
     Transition,
+    TrialReport,
     UnknownTagError,
     transition,
 )
 
 CONTRACTS = load_contracts()
-STATES = ("draft", "test", "live", "retired")
+STATES = ("draft", "review", "test", "live", "retired")
 ALLOWED = {
-    ("draft", "test"), ("draft", "retired"), ("test", "live"), ("test", "draft"),
-    ("test", "retired"), ("live", "retired"),
+    ("draft", "review"), ("draft", "retired"), ("review", "test"), ("review", "draft"),
+    ("review", "retired"), ("test", "live"), ("test", "draft"), ("test", "retired"),
+    ("live", "retired"),
 }  # fmt: skip
+HANDED_IN = [Transition("arpu", 1, "draft", "review", "数据组 乙", "需求", "2026-10-30", "c")]
+
+HANDED_IN_BY_C = [replace(HANDED_IN[0], who="数据组 丙")]
 
 
-def move(dictionary, name, to, who="数据组 甲", why="口径评审通过", clock=None):
+def trial_of(tag, **fields) -> TrialReport:
+    figures = {
+        "subjects": 10, "missing": 1, "distribution": {}, "distinct": 3, "outside_codes": 0,
+        "seconds": 0.1, "who": "甲", "at": "2026-10-31", "as_of": "2026-10-31",
+    }  # fmt: skip
+    return TrialReport(tag.name, tag.version, tag.calculation_id, **{**figures, **fields})
+
+
+def move(dictionary, name, to, who="数据组 甲", why="口径评审通过", clock=None, **rests_on):
     clock = clock or FixedClock(datetime(2026, 11, 1, tzinfo=UTC))
-    return transition(dictionary, name, to, who=who, why=why, clock=clock)
+    if name in dictionary:
+        rests_on = {"history": HANDED_IN, "trial": trial_of(dictionary.get(name)), **rests_on}
+    return transition(dictionary, name, to, who=who, why=why, clock=clock, **rests_on)
 
 
 class TestTransition:
@@ -81,7 +96,32 @@ class TestTransition:
     def test_a_step_without_name_or_reason_is_refused(self, define, who, why):
         dictionary = TagDictionary([define("arpu", state="draft")], CONTRACTS)
         with pytest.raises(TagTransitionError, match="no name or no reason"):
-            move(dictionary, "arpu", "test", who=who, why=why)
+            move(dictionary, "arpu", "review", who=who, why=why)
+
+    @pytest.mark.parametrize("to", ["test", "draft"])
+    def test_who_handed_a_tag_in_does_not_judge_it(self, define, to):
+        dictionary = TagDictionary([define("arpu", state="review")], CONTRACTS)
+        with pytest.raises(TagTransitionError, match="数据组 乙 handed in 'arpu'"):
+            move(dictionary, "arpu", to, who=" 数据组 乙 ")
+        with pytest.raises(TagTransitionError, match="Nobody is recorded"):
+            move(dictionary, "arpu", to, history=[])
+        # who handed in an earlier version may judge this one
+        older = [replace(HANDED_IN[0], version=7)]
+        assert move(dictionary, "arpu", to, who="数据组 乙", history=[*older, *HANDED_IN_BY_C])
+
+    def test_a_tag_goes_live_only_on_a_trial_of_what_it_says_now(self, define):
+        tag = define("arpu", state="test")
+        dictionary = TagDictionary([tag], CONTRACTS)
+        other = trial_of(define("arpu", expression="max(amount)"))
+        for trial in (None, other):
+            with pytest.raises(TagTransitionError, match="has not been tried out as it is written"):
+                move(dictionary, "arpu", "live", trial=trial)
+        with pytest.raises(TagTransitionError, match="3 values outside its codes"):
+            move(dictionary, "arpu", "live", trial=trial_of(tag, outside_codes=3))
+        with pytest.raises(TagTransitionError, match="no value for any of 10 subjects"):
+            move(dictionary, "arpu", "live", trial=trial_of(tag, missing=10))
+        _, step = move(dictionary, "arpu", "live")
+        assert step.trial_id == trial_of(tag).trial_id
 
     def test_an_unknown_tag_is_told(self, define):
         with pytest.raises(UnknownTagError):
@@ -150,5 +190,6 @@ class TestHistory:
         changed = define("arpu", expression="max(amount)")
         with pytest.raises(TagDefinitionError, match=r"live as version 1.*Write version: 2"):
             history.check(TagDictionary([changed], CONTRACTS))
+        assert history.changed_unrecorded(TagDictionary([changed], CONTRACTS)) == ("arpu",)
         history.check(TagDictionary([replace(changed, version=2)], CONTRACTS))
         history.check(TagDictionary([replace(changed, state="draft")], CONTRACTS))

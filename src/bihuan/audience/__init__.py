@@ -10,8 +10,8 @@ Out go members: frozen snapshots in the lake, target lists, counts, what disting
    meaning is the table in :mod:`bihuan.audience.algebra`.
 2. *Check it*: :func:`bind` holds names, types and codes against the tags and puts saved audiences
    in; :func:`normalise` gives one tree, and so one :func:`audience_id`, for one meaning.
-3. *Read it*: :func:`predicate` as SQL over millions, :func:`matcher` over one profile in memory.
-   Each reader answers one shared table of cases and generated trees alike.
+3. *Read it*: :func:`predicate` as SQL over millions, :func:`matcher` over one profile in memory,
+   :class:`ProgramReader` over bit planes in milliseconds. Each reader answers one shared table of cases and generated trees alike.
 4. *Use it*: :func:`take_snapshot` freezes the members, :func:`describe` and :func:`overlap` show
    what they are like, :func:`apply_suppression` takes out the noise, :func:`apply_rules` works
    from experience.
@@ -49,6 +49,7 @@ from bihuan.audience.json_form import from_json, to_json
 from bihuan.audience.literal import AudienceError
 from bihuan.audience.match import Profile, match, matcher, profile_of
 from bihuan.audience.normalise import audience_id, normalise
+from bihuan.audience.program import CrossTable, Histogram, ProgramReader, Threshold
 from bihuan.audience.rule import ExperienceRule, RuleReport, apply_rules, load_rules
 from bihuan.audience.snapshot import (
     AudienceSnapshot,
@@ -101,6 +102,10 @@ __all__ = [
     "match",
     "matcher",
     "profile_of",
+    "ProgramReader",
+    "CrossTable",
+    "Histogram",
+    "Threshold",
     "AudienceSnapshot",
     "MemberCount",
     "take_snapshot",

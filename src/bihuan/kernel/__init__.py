@@ -10,6 +10,7 @@ from bihuan.kernel.errors import BihuanError, Cancelled, DefectError, UserError
 from bihuan.kernel.files import file_lock, write_atomically
 from bihuan.kernel.ids import canonical_json, hash_id
 from bihuan.kernel.money import Money
+from bihuan.kernel.parallel import core_count, on_each_part
 from bihuan.kernel.progress import CancelToken, Progress, ProgressTask, SilentProgress
 from bihuan.kernel.streams import random_stream
 
@@ -29,6 +30,8 @@ __all__ = [
     "canonical_json",
     "hash_id",
     "random_stream",
+    "core_count",
+    "on_each_part",
     "file_lock",
     "write_atomically",
 ]

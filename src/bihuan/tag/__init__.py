@@ -8,11 +8,14 @@ counted, where it comes from and who answers for it.
 
 Read in this order: ``definition`` (what a tag is), ``load`` (from YAML), ``expression`` and
 ``check`` (what its SQL may say), ``bind`` (tags against each other), ``dictionary``, ``life``,
-``query`` and ``derive`` (values), ``table`` (their readers).
+``query`` and ``derive`` (values), ``table`` (their readers); then ``desk`` (how tags come in,
+change and go), ``stock`` and ``sorting`` (how many there are, and what is wrong with which).
 """
 
 from bihuan.tag.definition import Subject, TagDefinition, TagDefinitionError
 from bihuan.tag.derive import DeriveReport, GroupReport, TagDerivationError, derive, tag_table
+from bihuan.tag.desk import Desk
+from bihuan.tag.desk_store import DeskStore
 from bihuan.tag.dictionary import (
     LIBRARY_FOLDER,
     Lineage,
@@ -21,13 +24,40 @@ from bihuan.tag.dictionary import (
     UnknownTagError,
 )
 from bihuan.tag.life import TagHistory, TagTransitionError, Transition, transition
+from bihuan.tag.listing import match_plan_lists
 from bihuan.tag.load import load_definitions, parse_definition
+from bihuan.tag.plane import (
+    DamagedIndexError,
+    Encoding,
+    IndexNotBuiltError,
+    IndexReport,
+    TagIndex,
+    TagNotIndexedError,
+    TagPlanes,
+    build_index,
+    open_index,
+)
+from bihuan.tag.portrait import (
+    FACETS,
+    PeriodPortrait,
+    Portrait,
+    PortraitTag,
+    draw_period,
+    draw_portrait,
+    show_value,
+)
+from bihuan.tag.sorting import Finding, SortingRules, Stock, sort_out
+from bihuan.tag.stock import TagStock, take_stock
+from bihuan.tag.structure import Segment, Structure, StructureError, draw_structure
 from bihuan.tag.table import TagNotDerivedError, TagTable, UnknownSubjectError, read_tags
+from bihuan.tag.tree import TagBranch
+from bihuan.tag.trial import TrialReport, try_tag
 
 __all__ = [
     "TagDefinition",
     "TagDictionary",
     "TagField",
+    "TagBranch",
     "Subject",
     "Lineage",
     "LIBRARY_FOLDER",
@@ -38,10 +68,41 @@ __all__ = [
     "GroupReport",
     "tag_table",
     "read_tags",
+    "match_plan_lists",
+    "FACETS",
+    "Portrait",
+    "PortraitTag",
+    "PeriodPortrait",
+    "draw_portrait",
+    "draw_period",
+    "show_value",
+    "Structure",
+    "Segment",
+    "draw_structure",
+    "StructureError",
     "TagTable",
+    "build_index",
+    "IndexReport",
+    "open_index",
+    "TagIndex",
+    "TagPlanes",
+    "Encoding",
+    "DamagedIndexError",
+    "IndexNotBuiltError",
+    "TagNotIndexedError",
     "transition",
     "Transition",
     "TagHistory",
+    "Desk",
+    "DeskStore",
+    "TrialReport",
+    "try_tag",
+    "TagStock",
+    "take_stock",
+    "Stock",
+    "SortingRules",
+    "Finding",
+    "sort_out",
     "TagDefinitionError",
     "TagDerivationError",
     "TagNotDerivedError",

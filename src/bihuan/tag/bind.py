@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from bihuan.data import ColumnType, TableContract
 from bihuan.tag.check import (
+    TypeGroup,
     bind_types,
     check_definition,
     check_expression,
@@ -126,10 +127,16 @@ def _with_types(
     for tag in tags.values():
         many = has_many_rows(tag, contracts)
         together.setdefault((tag.table, tag.subject, many), []).append(tag)
-    types: dict[str, pa.DataType | ExpressionError] = {}
-    for (_, _, many), members in together.items():
-        columns = _readable(members[0], tags, contracts)
-        types |= bind_types({t.name: expressions[t.name] for t in members}, columns, grouped=many)
+    types = bind_types(
+        [
+            TypeGroup(
+                {tag.name: expressions[tag.name] for tag in members},
+                _readable(members[0], tags, contracts),
+                grouped=many,
+            )
+            for (_, _, many), members in together.items()
+        ]
+    )
 
     def settle(tag: TagDefinition) -> None:
         type_ = types[tag.name]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from typing import TypeAlias
 
 import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from bihuan.data import ColumnType, DuckDBEngine, TableContract
+from bihuan.data import ColumnType, DuckDBEngine, Source, TableContract
 from bihuan.tag.definition import Layer, Means, Subject, TagDefinition, TagDefinitionError
 from bihuan.tag.expression import (
     MONTHS_AGO,
@@ -280,9 +282,45 @@ def _check_simple(tag: TagDefinition, parsed: TagExpression) -> None:
 
 
 def bind_types(
-    expressions: Mapping[str, TagExpression], columns: pa.Schema, *, grouped: bool
+    groups: Sequence[TypeGroup],
 ) -> dict[str, pa.DataType | ExpressionError]:
-    """Ask the engine for the type of each expression, over a table without rows.
+    """Ask the engine for the type of each expression, over tables without rows.
+
+    Parameters
+    ----------
+    groups
+        Expressions by what they read; no name is in two of them.
+
+    Returns
+    -------
+    dict[str, pyarrow.DataType | ExpressionError]
+        By name the type, or why the engine refuses the expression.
+    """
+    found: dict[str, pa.DataType | ExpressionError] = {}
+    asked: list[TypeGroup] = []
+    keys: dict[str, _TypeKey] = {}
+    for group in groups:
+        kinds = {field.name: str(field.type) for field in group.columns}
+        unknown = {}
+        for name, expression in group.expressions.items():
+            used = tuple((column, kinds.get(column, "")) for column in expression.columns)
+            keys[name] = (expression.tree.sql("duckdb"), group.grouped, used)
+            if keys[name] in _TYPES:
+                found[name] = _TYPES[keys[name]]
+            else:
+                unknown[name] = expression
+        if unknown:
+            asked.append(replace(group, expressions=unknown))
+    answers = _ask(asked)
+    for name, answer in answers.items():
+        if not isinstance(answer, ExpressionError):
+            _TYPES[keys[name]] = answer
+    return found | answers
+
+
+@dataclass(frozen=True)
+class TypeGroup:
+    """Expressions that read the same.
 
     Parameters
     ----------
@@ -292,40 +330,69 @@ def bind_types(
         Names and types of what they read.
     grouped
         Whether they aggregate several rows per subject.
-
-    Returns
-    -------
-    dict[str, pyarrow.DataType | ExpressionError]
-        The type, or why the engine refuses the expression.
     """
-    if not expressions:
-        return {}
+
+    expressions: Mapping[str, TagExpression]
+    columns: pa.Schema
+    grouped: bool
+
+
+_TypeKey: TypeAlias = tuple[str, bool, tuple[tuple[str, str], ...]]
+_TYPES: dict[_TypeKey, pa.DataType] = {}  # the same expression over the same columns has one type
+
+
+def _ask(groups: Sequence[TypeGroup]) -> dict[str, pa.DataType | ExpressionError]:
+    """Ask for all at once; where the engine refuses, for each group and then each expression."""
     try:
-        schema = _bind({n: e.tree for n, e in expressions.items()}, columns, grouped=grouped)
+        schema = _bind(groups)
     except duckdb.Error:
+        if len(groups) > 1:
+            return {name: type_ for group in groups for name, type_ in _ask([group]).items()}
+        group = groups[0]
         return {
-            name: _bind_one(expression, columns, grouped=grouped)
-            for name, expression in expressions.items()
+            name: _bind_one(expression, group.columns, grouped=group.grouped)
+            for name, expression in group.expressions.items()
         }
-    return {name: schema.field(name).type for name in expressions}
+    return {name: schema.field(name).type for group in groups for name in group.expressions}
 
 
-def _bind(trees: Mapping[str, exp.Expr], columns: pa.Schema, *, grouped: bool) -> pa.Schema:
+def _bind(groups: Sequence[TypeGroup]) -> pa.Schema:
+    if not groups:
+        return pa.schema([])
     extra = [pa.field("__id", pa.string()), pa.field(MONTHS_AGO, pa.int32())]
-    empty = pa.schema([*columns, *extra]).empty_table()
-    query = exp.select(
-        *(at_date(tree, _ANY_DATE).as_(name, quoted=True) for name, tree in trees.items())
-    ).from_("source")
-    if grouped:
-        query = query.group_by(exp.column("__id"))
-    return DuckDBEngine(threads=1).query(query, {"source": empty}).schema
+    sources: dict[str, Source] = {}
+    parts = []
+    for i, group in enumerate(groups):
+        used = {c for e in group.expressions.values() for c in e.columns}
+        columns = [field for field in group.columns if field.name in used]
+        sources[f"source_{i}"] = pa.schema([*columns, *extra]).empty_table()
+        query = exp.select(
+            *(
+                at_date(expression.tree, _ANY_DATE).as_(name, quoted=True)
+                for name, expression in group.expressions.items()
+            ),
+            copy=False,
+        ).from_(f"source_{i}", copy=False)
+        if group.grouped:
+            query.group_by(exp.column("__id"), copy=False)
+        parts.append(query.subquery(f"part_{i}", copy=False))
+    whole = exp.select("*").from_(parts[0], copy=False)
+    for part in parts[1:]:  # a copy each time would cost the square of their number
+        whole.join(part, join_type="cross", copy=False)
+    return DuckDBEngine(threads=1).query(whole, sources).schema
+
+
+def _bind_tree(tree: exp.Expr, columns: pa.Schema, *, grouped: bool) -> pa.DataType:
+    names = tuple(sorted({column.name for column in tree.find_all(exp.Column)}))
+    expression = TagExpression("", tree, tree, names, aggregates=grouped)
+    return _bind([TypeGroup({"x": expression}, columns, grouped)]).field("x").type
 
 
 def _bind_one(
     expression: TagExpression, columns: pa.Schema, *, grouped: bool
 ) -> pa.DataType | ExpressionError:
     try:
-        return _bind({"x": expression.tree}, columns, grouped=grouped).field("x").type
+        return _bind_tree(expression.tree, columns, grouped=grouped)
     except duckdb.Error as error:
         culprit = _culprit(expression.tree, columns)
         said = str(error).split("\n", maxsplit=1)[0].split("Error: ", maxsplit=1)[-1].rstrip(".")
@@ -344,7 +411,7 @@ def _culprit(tree: exp.Expr, columns: pa.Schema) -> exp.Expr:
         if isinstance(part, (exp.Var, exp.DataType, exp.If, exp.Filter)):
             continue
         try:
-            _bind({"x": part}, columns, grouped=has_aggregate(part))
+            _bind_tree(part, columns, grouped=has_aggregate(part))
         except duckdb.Error:
             return part
     return tree

@@ -94,6 +94,7 @@ class State(enum.StrEnum):
     """Where a tag stands in its life."""
 
     DRAFT = "draft"
+    REVIEW = "review"
     TEST = "test"
     LIVE = "live"
     RETIRED = "retired"

@@ -139,6 +139,7 @@ def derive(  # noqa: PLR0913 - what it reads, with what, for when; none can be l
     progress: Progress,
     contracts: Mapping[str, TableContract] | None = None,
     subject: str = "customer",
+    into: Lake | None = None,
 ) -> DeriveReport:
     """Derive all live tags of a subject for a date and publish them together.
 
@@ -160,6 +161,8 @@ def derive(  # noqa: PLR0913 - what it reads, with what, for when; none can be l
         Contracts by table name; None takes the dictionary's.
     subject
         A kind of subject, e.g. ``customer``, ``subscription``, ``leased_line``.
+    into
+        Another lake to publish in, for a trial; None publishes in ``lake``.
 
     Returns
     -------
@@ -185,7 +188,8 @@ def derive(  # noqa: PLR0913 - what it reads, with what, for when; none can be l
         label = f"derive {subject} tags"
         task = stack.enter_context(progress.task(label, total=stale * len(parts), unit="parts"))
         # entered last, so that it commits before the task ends; nothing new, nothing published
-        publication = stack.enter_context(lake.publication(clock)) if stale else None
+        target = lake if into is None else into
+        publication = stack.enter_context(target.publication(clock)) if stale else None
         run = _Run(plan, engine, publication, parts, task)
         reports = [run.derive(group) for group in plan.groups]
     return DeriveReport(
@@ -345,6 +349,7 @@ class _Plan:
                 t.definition.name: {
                     "version": t.definition.version,
                     "calculation": t.definition.calculation_id,
+                    "fingerprint": prints[t.definition.name],
                 }
                 for t in tags
             },

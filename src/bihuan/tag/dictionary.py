@@ -17,6 +17,7 @@ from bihuan.tag.bind import BoundTag, bind_tags, with_codes
 from bihuan.tag.definition import Layer, State, TagDefinition
 from bihuan.tag.expression import nearest
 from bihuan.tag.load import load_definitions
+from bihuan.tag.tree import TagBranch, build_tree
 
 LIBRARY_FOLDER = Path(__file__).parent / "library"
 """Sample tags over the built-in contracts: ours, to start from, not any operator's."""
@@ -250,6 +251,10 @@ class TagDictionary:
                 path = "/".join(parts[:depth])
                 counts[path] = counts.get(path, 0) + 1
         return dict(sorted(counts.items()))
+
+    def tree(self, subject: str | None = None) -> TagBranch:
+        """Return the live tags, of one subject or of all, in the tree of their categories."""
+        return build_tree(self.select(subject=subject, state=State.LIVE))
 
     def lineage(self, name: str) -> Lineage:
         """Return what a tag stands on and who stands on it; raise as :meth:`get`."""

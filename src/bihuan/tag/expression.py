@@ -161,10 +161,22 @@ def parse_expression(text: str, thresholds: Mapping[str, Threshold] | None = Non
     >>> parse_expression("arpu >= $high", {"high": 80}).tree.sql("duckdb")
     'arpu >= 80'
     """
+    values = tuple(sorted((thresholds or {}).items()))
+    frozen = tuple((k, tuple(v) if isinstance(v, (list, tuple)) else v) for k, v in values)
+    return _read(text, frozen, repr(frozen))
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str, thresholds: tuple[tuple[str, Threshold], ...], kinds: str) -> TagExpression:
+    """Read an expression once: a dictionary is made many times in a process, of the same tags.
+
+    The trees are shared; whoever changes one works on a copy. ``kinds`` keeps 1 and 1.0 apart.
+    """
+    del kinds
     written = _parse(text)
     for node in written.walk():
         _check_node(node, text)
-    tree = _made_safe(_put_in_thresholds(written, text, dict(thresholds or {})))
+    tree = _made_safe(_put_in_thresholds(written, text, dict(thresholds)))
     columns = sorted({c.name for c in written.find_all(exp.Column)} - {AS_OF, MONTHS_AGO})
     return TagExpression(text, written, tree, tuple(columns), has_aggregate(tree))
 
@@ -273,7 +285,7 @@ def at_date(tree: exp.Expr, as_of: date) -> exp.Expr:
         is_as_of = isinstance(node, exp.Column) and node.name == AS_OF
         return exp.cast(exp.Literal.string(as_of.isoformat()), "DATE") if is_as_of else node
 
-    return tree.copy().transform(fill)
+    return tree.transform(fill)  # works on a copy
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

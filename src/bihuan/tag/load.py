@@ -77,6 +77,17 @@ def load_definitions(path: Path) -> tuple[TagDefinition, ...]:
     return tuple(found.values())
 
 
+def parse_definitions(text: str, path: Path) -> tuple[TagDefinition, ...]:
+    """Read every tag of the text of a file; ``path`` is for messages. Raises as when loading."""
+    found: dict[str, TagDefinition] = {}
+    problems: list[TagDefinitionError] = []
+    for item in _items(text, path):
+        _collect(item, found, problems)
+    if problems:
+        raise TagDefinitionError.of(problems)
+    return tuple(found.values())
+
+
 def _collect(
     item: tuple[str, Any, Mapping[str, Any]],
     found: dict[str, TagDefinition],
@@ -102,16 +113,19 @@ def _collect(
 def _read(path: Path) -> list[tuple[str, Any, Mapping[str, Any]]]:
     """Return origin, raw mapping and file defaults of each tag of one file."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
+        return _items(path.read_text(encoding="utf-8-sig"), path)
+    except UnicodeDecodeError as error:
+        raise _not_yaml(path, error) from error
+
+
+def _items(text: str, path: Path) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         _refuse_twice(root, path)
         content = loader.construct_document(root) if root is not None else None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TagDefinitionError(
-            f"{path} is not YAML: {' '.join(str(error).split())}.",
-            remedy="Mend the file; it must be UTF-8.",
-            zh=f"{path} 不是合法的 YAML 文件（须为 UTF-8）：{' '.join(str(error).split())}。",
-        ) from error
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from error
     if not isinstance(content, dict) or not isinstance(content.get("tags"), list):
         raise TagDefinitionError(
             f"{path} has no list under 'tags:'.",
@@ -129,6 +143,15 @@ def _read(path: Path) -> list[tuple[str, Any, Mapping[str, Any]]]:
     return [
         (f"{path}:{line}", raw, defaults) for line, raw in zip(lines, content["tags"], strict=True)
     ]
+
+
+def _not_yaml(path: Path, error: Exception) -> TagDefinitionError:
+    said = " ".join(str(error).split())
+    return TagDefinitionError(
+        f"{path} is not YAML: {said}.",
+        remedy="Mend the file; it must be UTF-8.",
+        zh=f"{path} 不是合法的 YAML 文件（须为 UTF-8）：{said}。",
+    )
 
 
 def _lines_of_tags(root: yaml.Node | None) -> list[int]:

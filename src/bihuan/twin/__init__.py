@@ -6,7 +6,12 @@ it alone knows (each customer's probability to leave, to accept, to stay) is the
 against which estimates are held. Nothing of the truth ever enters the lake.
 """
 
+from bihuan.twin.business import surround_business
+from bihuan.twin.consumer import surround_consumers
+from bihuan.twin.digital import surround_digital
+from bihuan.twin.management import surround_management
 from bihuan.twin.operator import TwinReport, TwinSettings, generate_operator
+from bihuan.twin.power import surround_power
 from bihuan.twin.reaction import SimulatedChannels, next_month
 from bihuan.twin.surroundings import (
     draw_reaction,
@@ -29,6 +34,11 @@ __all__ = [
     "next_month",
     "next_month_end",
     "surround_customers",
+    "surround_business",
+    "surround_digital",
+    "surround_power",
+    "surround_consumers",
+    "surround_management",
     "draw_reaction",
     "publish_next_month",
 ]

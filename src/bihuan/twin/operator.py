@@ -20,12 +20,13 @@ from scipy.special import expit
 
 from bihuan.data import Lake, Publication, TableContract
 from bihuan.kernel import Clock, Progress, UserError, random_stream
+from bihuan.twin.off_net import add_off_net, draw_off_net
 from bihuan.twin.organisation import PLANS, build_territory, in_contract, organisation_tables
+from bihuan.twin.standing import PAYMENTS, Standing, StandingBase
 from bihuan.twin.truth import Floats, Truth, draw_truth
 
 Ints = NDArray[np.int64]
 CONTRACT_KINDS = np.array(["none", "month_to_month", "one_year", "two_year"])
-PAYMENTS = np.array(["bank_transfer", "e_wallet", "cash", "credit_card"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ class TwinSettings:
         Snapshot date of the newest month; a month's last day.
     seed
         Everything simulated hangs on it.
+    off_net_share
+        Customers of other networks as a share of all whom the operator knows, 0 <= share < 1; they
+        come on top of ``customers``.
     """
 
     customers: int = 10_000
     months: int = 12
     last: date = date(2026, 10, 31)
     seed: int = 7
+    off_net_share: float = 0.0
 
     def month_ends(self) -> list[date]:
         """Return the snapshot dates, oldest first."""
@@ -55,6 +60,11 @@ class TwinSettings:
         while len(ends) < self.months:
             ends.append(ends[-1].replace(day=1) - timedelta(days=1))
         return ends[::-1]
+
+    @property
+    def off_net_customers(self) -> int:
+        """Number of customers of other networks."""
+        return round(self.customers * self.off_net_share / (1 - self.off_net_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +121,24 @@ def generate_operator(
             remedy="Choose larger numbers.",
             zh="模拟运营商至少需要一位客户和一个月份，请选择更大的数值。",
         )
+    if not 0 <= settings.off_net_share < 1:
+        raise UserError(
+            f"The share of off-net customers is {settings.off_net_share}.",
+            remedy="Write a share from 0 up to, but not including, 1.",
+            zh=f"异网客户占比为 {settings.off_net_share}，应不小于 0 且小于 1。",
+        )
     started = time.perf_counter()
     population = _Population(settings)
+    standing = Standing(_base_of(population), settings.last, settings.seed)
+    off_net = draw_off_net(settings.off_net_customers, population.territory, settings.seed)
+    organisation = organisation_tables(contracts)
     rows: dict[str, int] = {}
     with progress.task("simulate", total=settings.months, unit="month") as task:
-        for index, as_of in enumerate(settings.month_ends()):
+        for as_of in settings.month_ends():
             tables = population.live_month(as_of)
-            if index == settings.months - 1:
-                tables |= population.standing(as_of)
-                tables |= {n: _as_columns(t) for n, t in organisation_tables(contracts).items()}
+            tables |= standing.month(as_of, population.tenure)
+            tables |= {name: _as_columns(table) for name, table in organisation.items()}
+            tables = add_off_net(tables, off_net, as_of)
             with lake.publication(clock) as publication:
                 _publish(publication, tables, contracts, as_of, settings.seed, rows)
             task.advance()
@@ -131,6 +150,21 @@ def generate_operator(
         seed=settings.seed,
     )
     return TwinReport(truth, rows, time.perf_counter() - started)
+
+
+def _base_of(population: _Population) -> StandingBase:
+    territory = population.territory
+    return StandingBase(
+        ids=population.arrow_ids,
+        accounts=population.accounts,
+        birth_year=population.birth_year,
+        digital=population.digital,
+        payment=population.payment,
+        places=tuple(
+            np.array(codes)[population.grid].tolist()
+            for codes in (territory.city_codes, territory.county_codes, territory.grids)
+        ),
+    )
 
 
 def _as_columns(table: pa.Table) -> dict[str, object]:
@@ -163,7 +197,7 @@ class _Population:
         self.accounts = pc.binary_join_element_wise("a", self.arrow_ids, "")
         self.income = rng.standard_normal(n)
         self.digital = 0.3 * self.income + 0.95 * rng.standard_normal(n)
-        self.birth_year = np.clip(1984 - 6 * self.digital + 13 * rng.standard_normal(n), 1930, 2008)
+        self.birth_year = np.clip(1984 + 6 * self.digital + 13 * rng.standard_normal(n), 1930, 2008)
         self.plan = np.clip(
             np.round(1.9 + 1.1 * self.income + 0.5 * rng.standard_normal(n)), 0, len(PLANS) - 1
         ).astype(np.int64)
@@ -221,48 +255,6 @@ class _Population:
         self.left_now = np.zeros(n, dtype=np.bool_)
         self.month += 1
         return tables
-
-    def standing(self, as_of: date) -> dict[str, dict[str, object]]:
-        """Return the state tables that one snapshot is enough for."""
-        n = len(self.ids)
-        rng = self.rng
-        city = np.array(self.territory.city_codes)[self.grid]
-        listed = np.flatnonzero(rng.random(n) < 0.012)
-        refused = np.flatnonzero(rng.random(n) < 0.02)
-        day = pa.scalar(as_of, pa.date32())
-        return {
-            "customer": {
-                "customer_id": self.arrow_ids,
-                "kind": _repeat("individual", n),
-                "gender": np.where(rng.random(n) < 0.5, "F", "M").tolist(),
-                "birth_year": self.birth_year.astype(np.int64),
-                "is_senior": self.birth_year < as_of.year - 60,
-                "network": _repeat("on_net", n),
-                "city_code": pa.array(city.tolist()),
-                "county_code": pa.array(np.array(self.territory.county_codes)[self.grid].tolist()),
-                "org_unit_id": pa.array(np.array(self.territory.grids)[self.grid].tolist()),
-                "joined_on": _days(as_of, 30 * self.tenure),
-            },
-            "account": {
-                "account_id": self.accounts,
-                "customer_id": self.arrow_ids,
-                "payment_method": pa.array(PAYMENTS[self.payment].tolist()),
-                "is_paperless": self.digital > -0.3,
-                "balance": np.round(np.exp(2.5 + 0.8 * rng.standard_normal(n)), 2),
-            },
-            "customer_list": {
-                "customer_id": self.arrow_ids.take(pa.array(listed)),
-                "list_kind": np.where(rng.random(len(listed)) < 0.4, "red", "black").tolist(),
-                "since": _repeat(day, len(listed)),
-            },
-            "opt_out": {
-                "customer_id": self.arrow_ids.take(pa.array(refused)),
-                "kind": _repeat("no_marketing", len(refused)),
-                "channel": _repeat("all", len(refused)),
-                "since": _repeat(day, len(refused)),
-                "source": _repeat("sms_reply", len(refused)),
-            },
-        }
 
     def _usage(self, living: Ints) -> dict[str, object]:
         rng, k = self.rng, len(living)

@@ -77,6 +77,9 @@ from bihuan.step import (
 from bihuan.strategy import Campaign, load_campaign
 from bihuan.tag import LIBRARY_FOLDER, DeriveReport, TagDictionary, TagTable, read_tags
 from bihuan.workspace.layout import Layout, load_settings, make_folders
+from bihuan.workspace.portraits import Portraits
+from bihuan.workspace.tag_desk import TagDesk
+from bihuan.workspace.view360 import View360
 
 Day: TypeAlias = date | str
 """A date, or its text in the form 2026-10-31."""
@@ -418,6 +421,21 @@ class Workspace:
             write_pdf(report, path, language=language)
             paths.append(path)
         return paths
+
+    @cached_property
+    def tag_desk(self) -> TagDesk:
+        """Tags and models managed at one point: proposed, reviewed, tried out, sorted out."""
+        return TagDesk(self)
+
+    @cached_property
+    def view360(self) -> View360:
+        """All that is known of one customer: ``ws.view360("C001", "2026-10-31")``."""
+        return View360(self)
+
+    @cached_property
+    def portraits(self) -> Portraits:
+        """Portraits of one customer, of a period, and of how all customers are made up."""
+        return Portraits(self)
 
     @property
     def rooms(self) -> Rooms:

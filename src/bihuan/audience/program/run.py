@@ -1,0 +1,154 @@
+"""Runs programs over an index: the blocks are shared by the cores, the parts added up.
+
+The kernel is imported where it is called: Numba takes half a second to load, and most processes
+that know audiences never ask a plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bihuan.audience.program.compile import BLOCK, Compiler, Program, kernel_code
+from bihuan.kernel import on_each_part
+from bihuan.tag import TagIndex, TagPlanes
+
+Bits: TypeAlias = NDArray[np.uint64]
+Rows: TypeAlias = NDArray[np.int64]
+Counts: TypeAlias = NDArray[np.int64]
+Side: TypeAlias = Literal["top", "bottom"]
+
+
+def count(index: TagIndex, compiler: Compiler, program: Program) -> int:
+    """Count the rows that a program selects."""
+    from bihuan.audience.program.kernel import count_program
+
+    planes, code = compiler.addresses, kernel_code([program])
+
+    def work(start: int, end: int) -> int:
+        return int(count_program(planes, code, program.depth, index.rows, start, end))
+
+    return sum(on_each_part(work, _blocks(index)))
+
+
+def select(index: TagIndex, compiler: Compiler, program: Program) -> tuple[Bits, int]:
+    """Return a program's result as bits of shape ``(words,)``, and its rows' number."""
+    from bihuan.audience.program.kernel import select_program
+
+    planes, code = compiler.addresses, kernel_code([program])
+    bits = np.empty(index.words, np.uint64)
+    bits[_blocks(index) * BLOCK :] = 0
+    bits[-(-index.rows // 64) :] = 0
+
+    def work(start: int, end: int) -> int:
+        return int(select_program(planes, code, program.depth, index.rows, bits, start, end))
+
+    return bits, sum(on_each_part(work, _blocks(index)))
+
+
+def cross(
+    index: TagIndex,
+    compiler: Compiler,
+    within: Program,
+    lines: Sequence[Program],
+    columns: Sequence[Program],
+) -> Counts:
+    """Count the rows of ``within`` in every pair of sets, shape ``(n_lines, n_columns)``."""
+    from bihuan.audience.program.kernel import cross_programs
+
+    programs = [within, *lines, *columns]
+    planes, code = compiler.addresses, kernel_code(programs)
+    ends = np.cumsum([0, *(len(program.steps) for program in programs)], dtype=np.int64)
+    depth = max(program.depth for program in programs)
+
+    def work(start: int, end: int) -> Counts:
+        counts = np.zeros((len(lines), len(columns)), np.int64)
+        cross_programs(planes, code, ends, len(lines), depth, index.rows, counts, start, end)
+        return counts
+
+    return np.sum(on_each_part(work, _blocks(index)), axis=0, dtype=np.int64)
+
+
+def ones_in_planes(index: TagIndex, bits: Bits, addresses: NDArray[np.uint64]) -> list[int]:
+    """Count, for each plane, the rows among ``bits`` whose bit is 1."""
+    return [_narrow(index, bits, 0, 0, int(address)) for address in addresses]
+
+
+def rows_of(index: TagIndex, bits: Bits, size: int) -> Rows:
+    """Return the row numbers of the ones, ascending; ``size`` is how many there are."""
+    from bihuan.audience.program.kernel import list_rows
+
+    found = np.empty(size, np.int64)
+    words = -(-index.rows // 64)
+    parts = on_each_part(lambda s, e: int(np.bitwise_count(bits[s:e]).sum(dtype=np.int64)), words)
+    before = iter(np.cumsum([0, *parts]).tolist())
+    offsets = dict(zip((words * i // len(parts) for i in range(len(parts))), before, strict=False))
+
+    def work(start: int, end: int) -> None:
+        if start < end:
+            list_rows(bits, found[offsets[start] :], start, end)
+
+    on_each_part(work, words, parts=len(parts))
+    return found
+
+
+def walk(
+    index: TagIndex, planes: TagPlanes, bits: Bits, known: int, size: int, side: Side
+) -> tuple[int, int, int]:
+    """Find the code of the ``size``-th highest or lowest of some rows, one bit at a time.
+
+    Parameters
+    ----------
+    index, planes
+        The tag.
+    bits
+        The rows, all of them with a value; left holding those that have the code.
+    known
+        How many they are.
+    size
+        Rank from that side, 1..known.
+    side
+        From which.
+
+    Returns
+    -------
+    (int, int, int)
+        The code, the rows strictly beyond it, the rows at it.
+
+    Notes
+    -----
+    From the highest bit down, the rows still in question are halved by their bit: if those on the
+    wanted side are enough, the answer is among them, else they are all taken and the rest decides.
+    Each plane is read twice, once to count and once, while the next is counted, to keep.
+    """
+    addresses = [int(address) for address in planes.bit_addresses]
+    left, need, code, before, keep = known, size, 0, 0, 0
+    for bit in range(len(addresses) - 1, -1, -1):
+        ones = _narrow(index, bits, before, keep, addresses[bit])
+        wanted = ones if side == "top" else left - ones
+        taken = wanted >= need
+        keep = int(taken == (side == "top"))
+        need -= 0 if taken else wanted
+        left = ones if keep else left - ones
+        code |= keep << bit
+        before = addresses[bit]
+    ties = _narrow(index, bits, before, keep, 0)
+    return code, size - need, ties
+
+
+def _narrow(index: TagIndex, bits: Bits, before: int, keep: int, plane: int) -> int:
+    from bihuan.audience.program.kernel import narrow
+
+    last, next_ = np.uint64(before), np.uint64(plane)
+
+    def work(start: int, end: int) -> int:
+        return int(narrow(bits, last, keep, next_, start, end))
+
+    return sum(on_each_part(work, -(-index.rows // 64)))
+
+
+def _blocks(index: TagIndex) -> int:
+    return -(-index.rows // (64 * BLOCK))

@@ -1,0 +1,321 @@
+"""Reading an index: planes in memory-mapped files, checked on first use, and whole profiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bihuan.data import ColumnType
+from bihuan.tag.dictionary import TagField, unknown_tag
+from bihuan.tag.plane.build import fingerprint, universe_of
+from bihuan.tag.plane.encoding import Encoding
+from bihuan.tag.plane.ids import SubjectIds
+from bihuan.tag.plane.store import (
+    DamagedIndexError,
+    Head,
+    IndexNotBuiltError,
+    TagNotIndexedError,
+    checksums,
+    damaged,
+    index_folder,
+    read_checked,
+    read_head,
+)
+from bihuan.tag.table import TagTable, UnknownSubjectError
+
+_Ident = tuple[str, int, int, int]
+_verified: set[_Ident] = set()
+"""Files whose checksums this process has seen to be right, by path, inode, size and mtime."""
+
+
+@dataclass(frozen=True)
+class TagPlanes:
+    """One tag's planes, mapped and checked.
+
+    Parameters
+    ----------
+    tag
+        Its name.
+    encoding
+        How values are written as codes.
+    planes
+        Shape ``(n_planes, words)``, read only; the plane of known rows first, if there is one.
+    ident
+        Path, inode, size and time of the file: what was checked.
+    """
+
+    tag: str
+    encoding: Encoding
+    planes: NDArray[np.uint64]
+    ident: _Ident
+
+    @cached_property
+    def addresses(self) -> NDArray[np.uint64]:
+        """Where each plane begins in memory."""
+        base, stride = self.planes.ctypes.data, self.planes.strides[0]
+        return np.array([base + stride * i for i in range(len(self.planes))], np.uint64)
+
+    @property
+    def bit_addresses(self) -> NDArray[np.uint64]:
+        """Where the planes of the codes' bits begin, lowest bit first."""
+        return self.addresses[1:] if self.encoding.missing == "plane" else self.addresses
+
+
+class TagIndex:
+    """The tags of one kind of subject at one date, as planes.
+
+    Never changes under its reader: a rebuilt index is another object.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    subject, as_of
+        Whose tags, and for when.
+    head
+        What it holds.
+    """
+
+    def __init__(self, folder: Path, subject: str, as_of: date, head: Head) -> None:
+        self.folder, self.subject, self.as_of = folder, subject, as_of
+        self._head = head
+        self._planes: dict[str, TagPlanes] = {}
+        self.ids = SubjectIds(folder, head.ids, head.rows)
+
+    @property
+    def rows(self) -> int:
+        """Number of subjects; their row numbers, the dense ids, are ``0 .. rows - 1``."""
+        return self._head.rows
+
+    @property
+    def words(self) -> int:
+        """64-bit words of a plane, whole pages; bits after the last row are 0."""
+        return self._head.words
+
+    @cached_property
+    def fields(self) -> Mapping[str, TagField]:
+        """Every tag that has planes, for binding audiences."""
+        return {
+            name: TagField(
+                name=name,
+                type=ColumnType(entry["type"]),
+                codes=None if entry["codes"] is None else frozenset(entry["codes"]),
+                title=entry["title"],
+            )
+            for name, entry in self._head.tags.items()
+        }
+
+    @property
+    def left_out(self) -> Mapping[str, Mapping[str, str]]:
+        """Tags that have values and no planes, with the reason by language."""
+        return self._head.left_out
+
+    def stale(self, tags: TagTable) -> tuple[str, ...]:
+        """Name the tags whose planes are not those values; empty if all of them are there."""
+        if universe_of(tags) != self._head.universe:
+            return tuple(tags.fields)
+        entries = self._head.tags
+        return tuple(
+            name
+            for name in tags.fields
+            if name not in self._head.left_out
+            and entries.get(name, {}).get("fingerprint") != fingerprint(tags, name)
+        )
+
+    def planes(self, tag: str) -> TagPlanes:
+        """Return one tag's planes.
+
+        Raises
+        ------
+        UnknownTagError
+            If the index knows no such tag; names the nearest.
+        TagNotIndexedError
+            If it has values and no planes; says why.
+        DamagedIndexError
+            If the file is not what was written; names it. It is never answered from.
+        IndexNotBuiltError
+            If the file was replaced and removed since the index was opened.
+        """
+        entry = self._head.tags.get(tag)
+        if entry is None:
+            raise self._no_planes(tag)
+        path = self.folder / f"{entry['file']}.planes"
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            raise _gone(path) from None
+        ident = (str(path), found.st_ino, found.st_size, found.st_mtime_ns)
+        held = self._planes.get(tag)
+        if held is None or held.ident != ident:
+            held = self._map(tag, path, ident)
+            self._planes[tag] = held
+        return held
+
+    def verify(self) -> list[str]:
+        """Check every file against its checksums; return what is damaged, as sentences."""
+        problems = []
+        for tag in self._head.tags:
+            _verified.clear()
+            self._planes.pop(tag, None)
+            try:
+                self.planes(tag)
+            except (DamagedIndexError, IndexNotBuiltError) as error:
+                problems.append(str(error))
+        return problems
+
+    def codes(self, rows: Sequence[int], tags: Iterable[str]) -> tuple[Any, NDArray[np.bool_]]:
+        """Read the codes of some rows.
+
+        Parameters
+        ----------
+        rows
+            Row numbers.
+        tags
+            Names.
+
+        Returns
+        -------
+        (ndarray of uint64, ndarray of bool), each of shape (n_tags, n_rows)
+            The codes, and where there is a value.
+        """
+        from bihuan.tag.plane.pack import read_rows  # compiled; loading it takes half a second
+
+        held = [self.planes(tag) for tag in tags]
+        wanted = np.asarray(rows, np.int64)
+        addresses, ends = _joined([h.bit_addresses for h in held])
+        codes = np.zeros((len(held), len(wanted)), np.uint64)
+        read_rows(addresses, ends, wanted, codes)
+        known = np.ones(codes.shape, np.bool_)
+        gaps = [i for i, h in enumerate(held) if h.encoding.missing == "plane"]
+        if gaps:
+            present = np.zeros((len(gaps), len(wanted)), np.uint64)
+            read_rows(*_joined([held[i].addresses[:1] for i in gaps]), wanted, present)
+            known[gaps] = present.astype(np.bool_)
+        for i, h in enumerate(held):
+            if h.encoding.missing == "zero":
+                known[i] = codes[i] > 0
+        return codes, known
+
+    def profile(self, subject_id: str) -> dict[str, Any]:
+        """Read every indexed tag of one subject.
+
+        Returns
+        -------
+        dict[str, Any]
+            Value by tag name, None = missing; money as ``decimal.Decimal``.
+
+        Raises
+        ------
+        UnknownSubjectError
+            If there is no such subject at this date.
+        """
+        row = self.ids.find(subject_id)
+        if row is None:
+            raise UnknownSubjectError(
+                f"There is no {self.subject} '{subject_id}' at {self.as_of}.",
+                remedy="Check the id and the date.",
+                zh=f"{self.as_of} 没有编号为 {subject_id} 的 {self.subject}，请核对。",
+            )
+        codes, known = self.codes([row], self._head.tags)
+        return {
+            tag: self._planes[tag].encoding.value(code) if is_known else None
+            for tag, code, is_known in zip(
+                self._head.tags, codes[:, 0].tolist(), known[:, 0].tolist(), strict=True
+            )
+        }
+
+    def take_ids(self, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the subjects' ids of some rows."""
+        return self.ids.take(rows)
+
+    def _map(self, tag: str, path: Path, ident: _Ident) -> TagPlanes:
+        described = self._description(path.with_suffix(".how"))
+        encoding = Encoding.from_json(described["encoding"])
+        words = described["words"]
+        if ident[2] != encoding.planes * words * 8 or words != self.words:
+            raise damaged(path, "has another length than it was written with", "长度与写入时不符")
+        if encoding.planes == 0:
+            return TagPlanes(tag, encoding, np.zeros((0, words), np.uint64), ident)
+        planes = np.memmap(path, np.uint64, "r").reshape(encoding.planes, words)
+        if ident not in _verified:
+            for plane, (found, written) in enumerate(
+                zip(checksums(planes), described["checksums"], strict=True)
+            ):
+                if found != written:
+                    raise damaged(
+                        path,
+                        f"does not match its checksum (tag '{tag}', plane {plane})",
+                        f"与校验和不符（标签 {tag}，第 {plane} 个位面）",
+                    )
+            _verified.add(ident)
+        return TagPlanes(tag, encoding, planes, ident)
+
+    def _description(self, path: Path) -> dict[str, Any]:
+        try:
+            return read_checked(path)
+        except FileNotFoundError:
+            raise _gone(path) from None
+
+    def _no_planes(self, tag: str) -> Exception:
+        if tag in self._head.left_out:
+            why = self._head.left_out[tag]
+            return TagNotIndexedError(
+                f"Tag '{tag}' has no planes: {why['en']}",
+                remedy="Ask for it in SQL, or make a tag of its groups.",
+                zh=f"标签 {tag} 未建位图索引：{why['zh']}请改用 SQL 查询，或按分组另建标签。",
+            )
+        return unknown_tag(tag, self.fields)
+
+
+def open_index(root: Path, subject: str, as_of: date) -> TagIndex:
+    """Open the index of a subject's tags at a date; maps nothing yet.
+
+    Parameters
+    ----------
+    root
+        Folder of all indexes.
+    subject
+        A kind of subject, e.g. ``customer``, ``leased_line``.
+    as_of
+        Date of the values.
+
+    Raises
+    ------
+    IndexNotBuiltError
+        If there is none; lists the dates that there are.
+    """
+    folder = index_folder(root, subject, as_of)
+    head = read_head(folder)
+    if head is None:
+        dates = sorted(path.parent.name for path in (root / subject).glob("*/HEAD"))
+        raise IndexNotBuiltError(
+            f"There is no index of {subject} tags at {as_of} (has: {', '.join(dates) or 'none'}).",
+            remedy="Build it first.",
+            zh=f"{as_of} 没有 {subject} 标签的索引（已有：{'、'.join(dates) or '无'}），请先构建。",
+        )
+    return TagIndex(folder, subject, as_of, head)
+
+
+def _joined(
+    addresses: Sequence[NDArray[np.uint64]],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    ends = np.cumsum([0, *(len(found) for found in addresses)], dtype=np.int64)
+    whole = np.concatenate([np.zeros(0, np.uint64), *addresses])
+    return whole, ends
+
+
+def _gone(path: Path) -> IndexNotBuiltError:
+    return IndexNotBuiltError(
+        f"The index file {path} is no longer there: the index was built again meanwhile.",
+        remedy="Open the index again.",
+        zh=f"索引文件 {path} 已不存在：索引在此期间被重建，请重新打开索引。",
+    )
