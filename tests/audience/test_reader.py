@@ -10,6 +10,7 @@ import pytest
 
 from bihuan.audience import AudienceError, NotEstimable, UnknownTagError, bind, parse
 from bihuan.audience.bind import TagTypeError
+from bihuan.audience.program import TagRangeError
 from bihuan.audience.reader import SqlReader
 from bihuan.data import Lake
 
@@ -73,36 +74,40 @@ class TestHistogram:
     def test_given_bounds(self, reader):
         found = reader.histogram("tenure_months", edges=[0, 12, 24])
         tenure = [r["tenure_months"] for r in ROWS if "tenure_months" in r]
+        assert found.outside == sum(t > 24 for t in tenure)
         assert found.counts.tolist() == [
             sum(0 <= t < 12 for t in tenure), sum(12 <= t <= 24 for t in tenure)
         ]  # fmt: skip
 
     def test_nobody_has_a_value(self, reader, said):
         found = reader.histogram("arpu", said("arpu is missing"))
-        assert (found.counts.sum(), found.edges.size) == (0, 0)
+        assert (found.counts.sum(), found.edges) == (0, ())
         assert found.missing == sum("arpu" not in r for r in ROWS)
 
 
 class TestThreshold:
     @pytest.mark.parametrize("side", ["top", "bottom"])
-    @pytest.mark.parametrize("size", [1, 2, 100, 700, 5000])
+    @pytest.mark.parametrize("size", [1, 2, 100, 700])
     def test_exact_with_ties(self, reader, said, side, size):
         found = reader.threshold("arpu", size, said("not on_red_list"), side=side)
         arpu = [r["arpu"] for r in ROWS if not r["on_red_list"] and "arpu" in r]
         ordered = sorted(arpu, reverse=side == "top")
         value = ordered[min(size, len(ordered)) - 1]
         beyond = [a for a in arpu if (a > value if side == "top" else a < value)]
-        assert (found.value, found.above, found.ties) == (value, len(beyond), arpu.count(value))
-        assert found.above < size
+        assert (found.value, found.beyond, found.ties) == (value, len(beyond), arpu.count(value))
+        assert found.beyond < size
         assert found.size_with_ties >= min(size, len(arpu))
 
     def test_nobody_has_a_value(self, reader, said):
-        assert isinstance(reader.threshold("arpu", 5, said("arpu is missing")), NotEstimable)
+        with pytest.raises(TagRangeError, match="0 members have a value"):
+            reader.threshold("arpu", 5, said("arpu is missing"))
+        with pytest.raises(TagRangeError, match="Ask for 1 to"):
+            reader.threshold("arpu", 5000)
 
     def test_only_numbers(self, reader):
         with pytest.raises(TagTypeError, match="no threshold"):
             reader.threshold("city", 5)
-        with pytest.raises(AudienceError, match="0 customers"):
+        with pytest.raises(AudienceError, match="leaves 0"):
             reader.threshold("arpu", 0)
 
 

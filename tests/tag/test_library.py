@@ -181,7 +181,7 @@ class TestDerivedFromTheTwin:
         for name in shares:
             if library.get(name).type == "number" and name != "overage_share_3m":
                 low, high = pc.min_max(rows[name]).as_py().values()
-                assert 0 <= low, name
+                assert low >= 0, name
                 assert high <= 1, name
 
     def test_what_they_do_hangs_together(self, catalogue):

@@ -45,12 +45,24 @@ from bihuan.audience.coverage import (
     overlap,
     read_flags,
 )
+from bihuan.audience.explore import Exploration
+from bihuan.audience.form import FilterForm, load_form
 from bihuan.audience.json_form import from_json, to_json
+from bihuan.audience.leak import Goal
 from bihuan.audience.literal import AudienceError
 from bihuan.audience.match import Profile, match, matcher, profile_of
 from bihuan.audience.normalise import audience_id, normalise
 from bihuan.audience.program import CrossTable, Histogram, ProgramReader, Threshold
+from bihuan.audience.quantify import Curve, Fit, fit_threshold, response_curve
+from bihuan.audience.reader import SqlReader
+from bihuan.audience.refine import Explanation, explain_counts
+from bihuan.audience.relevance import Relevance, rank_tags
+from bihuan.audience.resources import Resources
+from bihuan.audience.response import ScoreSum, learn_rates
 from bihuan.audience.rule import ExperienceRule, RuleReport, apply_rules, load_rules
+from bihuan.audience.scene import Scene, load_scene
+from bihuan.audience.scene_log import Resumed, SceneLog, SceneRun
+from bihuan.audience.schedule import SceneStatus, resume_scene, run_due, scene_status
 from bihuan.audience.snapshot import (
     AudienceSnapshot,
     MemberCount,
@@ -130,6 +142,31 @@ __all__ = [
     "RuleReport",
     "load_rules",
     "apply_rules",
+    "Goal",
+    "Relevance",
+    "rank_tags",
+    "Explanation",
+    "explain_counts",
+    "Resources",
+    "Fit",
+    "fit_threshold",
+    "Curve",
+    "response_curve",
+    "ScoreSum",
+    "learn_rates",
+    "SqlReader",
+    "Exploration",
+    "Scene",
+    "load_scene",
+    "SceneLog",
+    "SceneRun",
+    "SceneStatus",
+    "Resumed",
+    "run_due",
+    "scene_status",
+    "resume_scene",
+    "FilterForm",
+    "load_form",
     "AudienceError",
     "AudienceSyntaxError",
     "UnknownTagError",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from typing import NoReturn, TypeAlias
 
 from bihuan.audience.algebra import (
@@ -118,13 +119,15 @@ class _Binder:
     path: tuple[str, ...] = ()
     level: int = 1
     done: dict[str, Node] = field(default_factory=dict)
-    by_title: dict[str, list[str]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.by_title = {}
+    @cached_property
+    def by_title(self) -> Mapping[str, list[str]]:
+        """Names of the tags by title; most audiences name their tags, and hundreds have titles."""
+        found: dict[str, list[str]] = {}
         for name, tag in self.fields.items():
             for title in set(tag.title.values()):
-                self.by_title.setdefault(title, []).append(name)
+                found.setdefault(title, []).append(name)
+        return found
 
     def bound(self, node: Node) -> Node:
         match node:

@@ -10,8 +10,9 @@ from bihuan.audience.algebra import Node
 from bihuan.audience.coverage import NotEstimable
 from bihuan.audience.leak import Goal
 from bihuan.audience.normalise import normalise
+from bihuan.audience.program import CrossTable, Histogram, Threshold
 from bihuan.audience.quantify import Curve, Fit, fit_threshold, response_curve
-from bihuan.audience.reader import CrossTable, Histogram, Reader, Side, Threshold
+from bihuan.audience.reader import Reader, Side
 from bihuan.audience.refine import Explanation, explain_counts
 from bihuan.audience.relevance import Relevance, rank_tags
 from bihuan.audience.resources import Resources
@@ -72,7 +73,7 @@ class Exploration:
 
     def threshold(
         self, tag: str, size: int, within: str = EVERYONE, *, side: Side = "top"
-    ) -> Threshold | NotEstimable:
+    ) -> Threshold:
         """Find the value of a tag that leaves ``size`` customers."""
         return self.reader.threshold(tag, size, self._node(within), side=side)
 

@@ -147,7 +147,7 @@ class FilterForm:
 
     def __post_init__(self) -> None:
         said, named = set(_BLANK.findall(self.sentence)), [p.name for p in self.parameters]
-        odd = sorted(said.symmetric_difference(named))
+        odd = sorted(said.difference(named)) or sorted(set(named).difference(said))
         quoted = [m[1] for m in _BLANK.finditer(self.sentence) if self._in_quotes(m.start())]
         if odd or len(set(named)) < len(named):
             problem = (

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from bihuan.audience.algebra import Compare, Missing, Node, all_of
 from bihuan.audience.coverage import NotEstimable
+from bihuan.audience.program import Threshold
 from bihuan.audience.reader import EVERYONE, Ordered, Reader, Side
 from bihuan.audience.resources import Capacity, Resources
 from bihuan.audience.response import Expectation, at_or_beyond
@@ -191,17 +192,23 @@ def fit_threshold(
                 "en": f"The resources ({scarce}) are not enough for a single customer.",
             }
         )
-    found = reader.threshold(tag, capacity.customers, within, side=side)
-    if isinstance(found, NotEstimable):
-        return found
+    total, missing = (int(n) for n in reader.counts([within, all_of([within, Missing(tag)])]))
+    known = total - missing
+    if not known:
+        return NotEstimable(
+            {
+                "zh": f"该客户群中没有客户有标签 {tag} 的值。",
+                "en": f"Nobody in this audience has a value of {tag}.",
+            }
+        )
+    found = reader.threshold(tag, min(capacity.customers, known), within, side=side)
     at = at_or_beyond(tag, found.value, side)
     beyond = Compare(tag, ">" if side == "top" else "<", found.value)
     cuts = [all_of([within, beyond]), all_of([within, at])]
-    counts = reader.counts([*cuts, within, all_of([within, Missing(tag)])])
-    strict, loose, total, missing = (int(n) for n in counts)
-    if (strict, loose) != (found.above, found.size_with_ties):
+    strict, loose = (int(n) for n in reader.counts(cuts))
+    if (strict, loose) != (found.beyond, found.size_with_ties):
         raise DefectError(
-            f"Threshold {found.value} of {tag} was said to leave {found.above} and "
+            f"Threshold {found.value} of {tag} was said to leave {found.beyond} and "
             f"{found.size_with_ties} customers, but {strict} and {loose} were counted."
         )
     tight, wide = Cut(beyond, cuts[0], strict), Cut(at, cuts[1], loose)
@@ -215,7 +222,7 @@ def fit_threshold(
         missing=missing,
         ties=found.ties,
         inside=inside,
-        above=_next_above(tag, side, within, reader, wide, capacity, total - missing),
+        above=_next_above(found, side, within, reader, wide, (capacity.customers, known)),
     )
 
 
@@ -262,18 +269,17 @@ def response_curve(
 # ------------------------------------------------------------------------------------------ inside
 
 
-def _next_above(  # noqa: PLR0913 - where to look, and from where
-    tag: str, side: Side, within: Node, reader: Reader, wide: Cut, capacity: Capacity, known: int
+def _next_above(
+    found: Threshold, side: Side, within: Node, reader: Reader, wide: Cut, fitting: tuple[int, int]
 ) -> Cut | None:
     """Return the smallest audience that no longer fits, if there is one."""
-    if wide.size > capacity.customers:
+    capacity, known = fitting
+    if wide.size > capacity:
         return wide
     if wide.size >= known:
         return None
-    following = reader.threshold(tag, wide.size + 1, within, side=side)
-    if isinstance(following, NotEstimable):
-        raise DefectError(f"{known} customers have a value of {tag}, but {wide.size + 1} have not.")
-    at = at_or_beyond(tag, following.value, side)
+    following = reader.threshold(found.tag, wide.size + 1, within, side=side)
+    at = at_or_beyond(found.tag, following.value, side)
     return Cut(at, all_of([within, at]), following.size_with_ties)
 
 

@@ -8,7 +8,6 @@ keeps an index answers the same questions faster.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -33,6 +32,7 @@ from bihuan.audience.algebra import (
 from bihuan.audience.bind import TagTypeError
 from bihuan.audience.coverage import NotEstimable, Overlap, cross, read_flags
 from bihuan.audience.literal import AudienceError
+from bihuan.audience.program import CrossTable, Histogram, TagRangeError, Threshold
 from bihuan.audience.snapshot import require_tags
 from bihuan.audience.sql import predicate, select_members, tag_columns
 from bihuan.data import ColumnType, Engine, Source
@@ -49,70 +49,6 @@ NUMERIC = (ColumnType.MONEY, ColumnType.INTEGER, ColumnType.NUMBER)
 _BATCH = 200  # conditions per query; keeps a plan small
 
 
-@dataclass(frozen=True, slots=True)
-class CrossTable:
-    """Customers by the values of one to three tags.
-
-    Parameters
-    ----------
-    tags
-        Names.
-    values
-        The values of each tag that occur, ordered; None, last, stands for missing.
-    counts
-        Customers, one axis per tag.
-    """
-
-    tags: tuple[str, ...]
-    values: tuple[list[Any], ...]
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Customers by intervals of a tag.
-
-    Parameters
-    ----------
-    edges
-        Bounds, rising, shape ``(n_bins + 1,)``; empty if no value is known.
-    counts
-        Customers from each bound up to the next, which belongs to the next interval, except the
-        last bound, which belongs to the last; shape ``(n_bins,)``.
-    missing
-        Customers without a value.
-    """
-
-    edges: NDArray[np.float64]
-    counts: Counts
-    missing: int
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The value of a tag that leaves a wanted number of customers.
-
-    Parameters
-    ----------
-    value
-        Value of the customer who is the wanted number-th from the side asked for; of the last
-        one if fewer customers have a value.
-    above
-        Customers strictly beyond the value.
-    ties
-        Customers who have exactly this value.
-    """
-
-    value: Ordered
-    above: int
-    ties: int
-
-    @property
-    def size_with_ties(self) -> int:
-        """Customers beyond the value or at it."""
-        return self.above + self.ties
-
-
 class Counter(Protocol):
     """Counts audiences."""
 
@@ -124,31 +60,31 @@ class Counter(Protocol):
 class Reader(Counter, Protocol):
     """Answers what a planner asks while he looks for thresholds."""
 
-    def cross(self, tags: Sequence[str], within: Node = EVERYONE) -> CrossTable:
+    def cross(self, tags: Sequence[str], within: Node | None = None) -> CrossTable:
         """Count customers by one to three tags."""
         ...
 
-    def histogram(self, tag: str, within: Node = EVERYONE, *, bins: int = 50) -> Histogram:
+    def histogram(self, tag: str, within: Node | None = None, *, bins: int = 50) -> Histogram:
         """Count customers by intervals of equal width."""
         ...
 
     def quantiles(
-        self, tag: str, shares: Sequence[float], within: Node = EVERYONE
+        self, tag: str, shares: Sequence[float], within: Node | None = None
     ) -> Sequence[Any | None]:
         """Return for each share the least value that so many customers do not exceed."""
         ...
 
     def threshold(
-        self, tag: str, size: int, within: Node = EVERYONE, *, side: Side = "top"
-    ) -> Threshold | NotEstimable:
+        self, tag: str, size: int, within: Node | None = None, *, side: Side = "top"
+    ) -> Threshold:
         """Find the value that leaves ``size`` customers."""
         ...
 
-    def total(self, tag: str, within: Node = EVERYONE) -> Decimal | float:
+    def total(self, tag: str, within: Node | None = None) -> Decimal | float:
         """Sum a tag over an audience; missing values add nothing."""
         ...
 
-    def sample(self, size: int, within: Node = EVERYONE, *, seed: int) -> pa.Array:
+    def sample(self, size: int, within: Node | None = None, *, seed: int) -> pa.Array:
         """Draw customers at random, each at most once; the same seed draws the same."""
         ...
 
@@ -192,7 +128,7 @@ class SqlReader:
         query, sources = select_members(node, self.tags)
         return self.engine.query(query, sources).column(0).combine_chunks()
 
-    def cross(self, tags: Sequence[str], within: Node = EVERYONE) -> CrossTable:
+    def cross(self, tags: Sequence[str], within: Node | None = None) -> CrossTable:
         """Count customers by one to three tags; see :class:`CrossTable`.
 
         Raises
@@ -208,8 +144,8 @@ class SqlReader:
                 zh=f"交叉表支持一到三个标签，当前为 {len(tags)} 个，请减少标签。",
             )
         values = [exp.alias_(self._column(tag), f"v{i}") for i, tag in enumerate(tags)]
-        rows, sources = self._rows(tags, within)
-        inner = exp.select(*values).from_(rows).where(predicate(within, self._column), copy=False)
+        rows, sources = self._rows(tags, everyone_if_none(within))
+        inner = exp.select(*values).from_(rows).where(self._inside(within), copy=False)
         names = [exp.column(f"v{i}") for i in range(len(tags))]
         query = exp.select(*names, exp.alias_(exp.Count(this=exp.Star()), "n"))
         query = query.from_(inner.subquery("r")).group_by(*(name.copy() for name in names))
@@ -217,12 +153,12 @@ class SqlReader:
         axes = [_axis(table.column(i)) for i in range(len(tags))]
         counts = np.zeros([len(values) for values, _ in axes], dtype=np.int64)
         counts[tuple(places for _, places in axes)] = table["n"].to_numpy()
-        return CrossTable(tuple(tags), tuple(values for values, _ in axes), counts)
+        return CrossTable(tuple(tags), tuple(tuple(values) for values, _ in axes), counts)
 
     def histogram(
         self,
         tag: str,
-        within: Node = EVERYONE,
+        within: Node | None = None,
         *,
         bins: int = 50,
         edges: Sequence[float] | None = None,
@@ -241,23 +177,25 @@ class SqlReader:
             Rising bounds; customers outside them are not counted.
         """
         require_numeric(tag, self.tags)
+        inside = everyone_if_none(within)
+        bounds = [float(edge) for edge in edges or ()]
         if edges is None:
             low, high = self._ends(tag, within)
             if low is None or high is None:
-                missing = self.count(within)
-                return Histogram(np.empty(0), np.empty(0, dtype=np.int64), missing)
-            bounds = np.linspace(low, high, bins + 1) if high > low else np.array([low, low])
-        else:
-            bounds = np.asarray(edges, dtype=np.float64)
-        parts: list[Node] = [Missing(tag)]
-        for i, (low_end, high_end) in enumerate(pairwise(bounds.tolist())):
+                empty = np.empty(0, dtype=np.int64)
+                return Histogram(tag, (), empty, self.count(inside), 0)
+            bounds = np.linspace(low, high, bins + 1 if high > low else 2).tolist()
+        parts: list[Node] = [Missing(tag), EVERYONE]
+        for i, (start, end) in enumerate(pairwise(bounds)):
             to_end: Operator = "<=" if i == len(bounds) - 2 else "<"
-            parts.append(all_of([Compare(tag, ">=", low_end), Compare(tag, to_end, high_end)]))
-        found = self.counts([all_of([within, part]) for part in parts])
-        return Histogram(bounds, found[1:], int(found[0]))
+            parts.append(all_of([Compare(tag, ">=", start), Compare(tag, to_end, end)]))
+        found = self.counts([all_of([inside, part]) for part in parts])
+        missing, everybody = int(found[0]), int(found[1])
+        outside = everybody - missing - int(found[2:].sum())
+        return Histogram(tag, tuple(bounds), found[2:], missing, outside)
 
     def quantiles(
-        self, tag: str, shares: Sequence[float], within: Node = EVERYONE
+        self, tag: str, shares: Sequence[float], within: Node | None = None
     ) -> Sequence[Any | None]:
         """Return for each share (0..1) the least value that so many customers do not exceed.
 
@@ -270,8 +208,8 @@ class SqlReader:
         return [None] * len(shares) if found is None else list(found)
 
     def threshold(
-        self, tag: str, size: int, within: Node = EVERYONE, *, side: Side = "top"
-    ) -> Threshold | NotEstimable:
+        self, tag: str, size: int, within: Node | None = None, *, side: Side = "top"
+    ) -> Threshold:
         """Find the value that leaves ``size`` customers, exactly; see :class:`Threshold`.
 
         Parameters
@@ -284,40 +222,36 @@ class SqlReader:
             A bound tree.
         side
             ``top``: those with the greatest values; ``bottom``: with the least.
+
+        Raises
+        ------
+        TagRangeError
+            If fewer customers have a value.
         """
         require_numeric(tag, self.tags)
-        if size < 1:
-            raise AudienceError(
-                f"A threshold for {size} customers cannot be found.",
-                remedy="Ask for at least one.",
-                zh=f"无法为 {size} 个客户确定阈值，请至少取 1。",
+        known_here = all_of([everyone_if_none(within), Not(Missing(tag))])
+        known = self.count(known_here)
+        if not 1 <= size <= known:
+            raise TagRangeError(
+                f"No threshold of '{tag}' leaves {size:,}: {known:,} members have a value.",
+                remedy=f"Ask for 1 to {known:,}." if known else "Choose another tag or audience.",
+                zh=f"标签 {tag} 没有能留下 {size:,} 个成员的阈值：有值的成员共 {known:,} 个。",
             )
-        known = self.count(all_of([within, Not(Missing(tag))]))
-        if known == 0:
-            return NotEstimable(
-                {
-                    "zh": f"该客户群中没有客户有标签 {tag} 的值。",
-                    "en": f"Nobody in this audience has a value of {tag}.",
-                }
-            )
-        rows, sources = self._rows([tag], within)
+        rows, sources = self._rows([tag], known_here)
         value = exp.column("v")
         inner = exp.select(exp.alias_(self._column(tag), "v")).from_(rows)
-        inner = inner.where(
-            predicate(all_of([within, Not(Missing(tag))]), self._column), copy=False
-        )
+        inner = inner.where(self._inside(known_here), copy=False)
         query = exp.select(value).from_(inner.subquery("r"))
         query = query.order_by(
             exp.Ordered(this=value.copy(), desc=side == "top", nulls_first=False)
         )
-        query = query.limit(1).offset(min(size, known) - 1)
-        found = self.engine.query(query, sources)["v"][0].as_py()
+        found = self.engine.query(query.limit(1).offset(size - 1), sources)["v"][0].as_py()
         beyond: Operator = ">" if side == "top" else "<"
-        kinds: tuple[Operator, ...] = (beyond, "=")
-        above, ties = self.counts([all_of([within, Compare(tag, op, found)]) for op in kinds])
-        return Threshold(found, int(above), int(ties))
+        ways: tuple[Operator, ...] = (beyond, "=")
+        above, ties = self.counts([all_of([known_here, Compare(tag, op, found)]) for op in ways])
+        return Threshold(tag, side, size, found, int(above), int(ties))
 
-    def total(self, tag: str, within: Node = EVERYONE) -> Decimal | float:
+    def total(self, tag: str, within: Node | None = None) -> Decimal | float:
         """Sum a tag over an audience, money exactly; missing values add nothing."""
         require_numeric(tag, self.tags)
         found = self._one(tag, within, exp.alias_(exp.Sum(this=self._column(tag)), "t"))
@@ -325,7 +259,7 @@ class SqlReader:
             return float(found or 0.0)
         return Decimal(found or 0)
 
-    def mean(self, tag: str, within: Node = EVERYONE) -> float | NotEstimable:
+    def mean(self, tag: str, within: Node | None = None) -> float | NotEstimable:
         """Average a tag over the customers of an audience whose value is known."""
         require_numeric(tag, self.tags)
         found = self._one(tag, within, exp.alias_(exp.Avg(this=self._column(tag)), "m"))
@@ -338,21 +272,21 @@ class SqlReader:
         _, flags = read_flags(list(nodes.values()), self.tags, engine=self.engine)
         return cross(tuple(nodes), flags)
 
-    def sample(self, size: int, within: Node = EVERYONE, *, seed: int) -> pa.Array:
+    def sample(self, size: int, within: Node | None = None, *, seed: int) -> pa.Array:
         """Draw customers at random, each at most once; ids ordered, the same for the same seed."""
-        ids = self.members(within)
+        ids = self.members(everyone_if_none(within))
         drawn = random_stream(seed, "sample").choice(len(ids), min(size, len(ids)), replace=False)
         return ids.take(pa.array(np.sort(drawn)))
 
     def stratified_sample(
-        self, size: int, by: str, within: Node = EVERYONE, *, seed: int
+        self, size: int, by: str, within: Node | None = None, *, seed: int
     ) -> pa.Array:
         """Draw customers so that each value of tag ``by`` keeps its share, to one customer."""
         require_tags([by], self.tags)
-        rows, sources = self._rows([by], within)
+        rows, sources = self._rows([by], everyone_if_none(within))
         identity = exp.column(self.tags.id_column, quoted=True)
         query = exp.select(identity, exp.alias_(self._column(by), "v")).from_(rows)
-        query = query.where(predicate(within, self._column), copy=False)
+        query = query.where(self._inside(within), copy=False)
         table = self.engine.query(query.order_by(identity.copy()), sources)
         _, place = _axis(table["v"])
         sizes = np.bincount(place) if len(place) else np.zeros(0, dtype=np.int64)
@@ -373,16 +307,24 @@ class SqlReader:
         relation, sources = self.tags.relation(sorted(used))
         return relation.subquery("base"), sources
 
-    def _one(self, tag: str, within: Node, what: exp.Expr) -> Any:
-        rows, sources = self._rows([tag], within)
-        query = exp.select(what).from_(rows).where(predicate(within, self._column), copy=False)
+    def _inside(self, within: Node | None) -> exp.Expr:
+        return predicate(everyone_if_none(within), self._column)
+
+    def _one(self, tag: str, within: Node | None, what: exp.Expr) -> Any:
+        rows, sources = self._rows([tag], everyone_if_none(within))
+        query = exp.select(what).from_(rows).where(self._inside(within), copy=False)
         return self.engine.query(query, sources).column(0)[0].as_py()
 
-    def _ends(self, tag: str, within: Node) -> tuple[float | None, float | None]:
+    def _ends(self, tag: str, within: Node | None) -> tuple[float | None, float | None]:
         low, high = exp.Min(this=self._column(tag)), exp.Max(this=self._column(tag))
         ends = exp.Array(expressions=[exp.cast(low, "DOUBLE"), exp.cast(high, "DOUBLE")])
         found = self._one(tag, within, exp.alias_(ends, "ends"))
         return found[0], found[1]
+
+
+def everyone_if_none(within: Node | None) -> Node:
+    """Return the audience, or everyone where none is given."""
+    return EVERYONE if within is None else within
 
 
 def require_numeric(tag: str, tags: TagTable) -> None:

@@ -80,7 +80,7 @@ class Scene:
     retry_minutes: int = 60
 
     def __post_init__(self) -> None:
-        from croniter import croniter  # type: ignore[import-untyped]  # only scenes need it
+        from croniter import croniter  # only scenes need it
 
         problem = ""
         if len(self.cron.split()) != 5 or not croniter.is_valid(self.cron):

@@ -105,7 +105,7 @@ def run_due(
     return added
 
 
-def status(scene: Scene, log: SceneLog, now: datetime) -> SceneStatus:
+def scene_status(scene: Scene, log: SceneLog, now: datetime) -> SceneStatus:
     """Tell how a scene stands at a moment."""
     entries = log.entries()
     runs = [entry for entry in entries if isinstance(entry, SceneRun)]
@@ -140,7 +140,7 @@ def is_stopped(scene: Scene, entries: Sequence[SceneRun | Resumed]) -> bool:
     return isinstance(last, SceneRun) and last.state not in (GOOD, "skipped")
 
 
-def resume(log: SceneLog, scene: Scene, now: datetime, *, who: str, why: str) -> Resumed:
+def resume_scene(log: SceneLog, scene: Scene, now: datetime, *, who: str, why: str) -> Resumed:
     """Let a stopped scene go on, on record; what it missed is caught up.
 
     Raises

@@ -6,6 +6,7 @@ and a part is never started twice.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def on_each_part(work: Callable[[int, int], T], total: int, *, parts: int | None
     ends = [total * part // count for part in range(count + 1)]
     if count == 1:
         return [work(0, total)]
-    tasks = [_pool().submit(work, *part) for part in zip(ends[:-1], ends[1:], strict=True)]
+    tasks = [_pool().submit(work, *part) for part in itertools.pairwise(ends)]
     wait(tasks)  # all of them, even if one fails: the others may be writing into one array
     return [task.result() for task in tasks]
 

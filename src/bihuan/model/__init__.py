@@ -8,10 +8,25 @@ Where there is too little history to learn from, a :class:`Scorecard` of experie
 """
 
 from bihuan.model.card import ModelCard
+from bihuan.model.catalogue import (
+    MODEL_LIBRARY,
+    BoundModel,
+    CatalogueError,
+    CatalogueModel,
+    ModelCatalogue,
+)
 from bihuan.model.frame import LabelledFrame
 from bihuan.model.metrics import Estimate, Metrics, NotEstimable, evaluate_scores
 from bihuan.model.pipeline import CrossValidation, build_model, cross_validate
-from bihuan.model.registry import ModelRegistry, ModelState
+from bihuan.model.registry import ModelEntry, ModelRegistry, ModelState
+from bihuan.model.scope import (
+    SAMPLE_SCOPE,
+    Gap,
+    Scope,
+    ScopeReport,
+    check_scope,
+    load_scope,
+)
 from bihuan.model.score import BuiltModel, Drift, publish_scores
 from bihuan.model.scorecard import Scorecard
 from bihuan.model.scorecard_fit import ScorecardRules, fit_scorecard, points_interval
@@ -42,6 +57,18 @@ __all__ = [
     "ModelRegistry",
     "ModelState",
     "publish_scores",
+    "ModelEntry",
+    "MODEL_LIBRARY",
+    "ModelCatalogue",
+    "CatalogueModel",
+    "BoundModel",
+    "CatalogueError",
+    "SAMPLE_SCOPE",
+    "Scope",
+    "load_scope",
+    "check_scope",
+    "ScopeReport",
+    "Gap",
     "Scorecard",
     "ScorecardRules",
     "fit_scorecard",

@@ -23,7 +23,13 @@ from bihuan.tag.dictionary import (
     TagField,
     UnknownTagError,
 )
-from bihuan.tag.life import TagHistory, TagTransitionError, Transition, transition
+from bihuan.tag.life import (
+    TagHistory,
+    TagTransitionError,
+    Transition,
+    require_who_and_why,
+    transition,
+)
 from bihuan.tag.listing import match_plan_lists
 from bihuan.tag.load import load_definitions, parse_definition
 from bihuan.tag.plane import (
@@ -93,6 +99,7 @@ __all__ = [
     "transition",
     "Transition",
     "TagHistory",
+    "require_who_and_why",
     "Desk",
     "DeskStore",
     "TrialReport",

@@ -37,6 +37,11 @@ class Layout:
         return self.root / "lake"
 
     @property
+    def index(self) -> Path:
+        """Bit planes of the tags; may be removed, they are built again."""
+        return self.root / "index"
+
+    @property
     def quarantine(self) -> Path:
         """Rows that were refused."""
         return self.root / "quarantine"

@@ -77,9 +77,7 @@ class Scenes:
         UserError
             If there is one of that name, or something is wrong; then no file is left.
         """
-        return _add(
-            self._ws.layout.definitions("scenes"), name, text, load_scene, self._check
-        )
+        return _add(self._ws.layout.definitions("scenes"), name, text, load_scene, self._check)
 
     def run_due(self, now: datetime | None = None) -> list[SceneRun]:
         """Run every scene's times missed since it was last settled, each once.
@@ -121,9 +119,7 @@ class Scenes:
 
     def resume(self, name: str, *, who: str, why: str) -> Resumed:
         """Let a scene that stopped after a failure go on, on record."""
-        return resume_scene(
-            self._log(name), self.get(name), self._ws.clock.now(), who=who, why=why
-        )
+        return resume_scene(self._log(name), self.get(name), self._ws.clock.now(), who=who, why=why)
 
     def _readable(self) -> Iterator[tuple[str, Scene]]:
         broken = self.broken()
@@ -326,8 +322,8 @@ class Filters:
             write_atomically(path, canonical_json(asdict(extract)).encode())
 
     def _check(self, form: FilterForm) -> None:
-        fields = self._ws.dictionary.schema(form.subject)
-        bind(form.example(), fields)
+        with suppress(UnknownCodeError):  # the example's codes are made up
+            bind(form.example(), self._ws.dictionary.schema(form.subject))
         for column in form.columns:
             self._ws.dictionary.get(column)
 
@@ -336,7 +332,9 @@ def derived_dates(workspace: Workspace, subject: str) -> list[date]:
     """Return the dates at which tags of a subject were derived, oldest first."""
     view = workspace.view
     prefix = f"tag__{subject}__"
-    return sorted({day for table in view.tables if table.startswith(prefix) for day in view.dates(table)})
+    return sorted(
+        {day for table in view.tables if table.startswith(prefix) for day in view.dates(table)}
+    )
 
 
 def _add(folder: Path, name: str, text: str, load: Any, check: Any) -> Any:

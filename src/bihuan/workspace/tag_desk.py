@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, TypeAlias
 
+from bihuan.model import (
+    MODEL_LIBRARY,
+    SAMPLE_SCOPE,
+    CatalogueModel,
+    ModelCatalogue,
+    ModelEntry,
+    ScopeReport,
+    check_scope,
+    load_scope,
+)
+from bihuan.step.run_catalogue import ModelRun, RunRecord, run_catalogue
 from bihuan.step.uses import tag_uses
 from bihuan.tag import (
     LIBRARY_FOLDER,
@@ -19,6 +31,7 @@ from bihuan.tag import (
     TagStock,
     Transition,
     TrialReport,
+    require_who_and_why,
     sort_out,
     take_stock,
 )
@@ -28,6 +41,37 @@ if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
 
 Day: TypeAlias = date | str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOnDesk:
+    """One model and where it stands.
+
+    Parameters
+    ----------
+    name, title
+        Id, and title by language; the name where it has none.
+    business, scene
+        What it serves; empty for a model of the workspace's own order form.
+    state
+        ``champion`` (in use), ``challenger`` (learnt, not in use), ``retired``, ``not_estimable``
+        or ``failed`` (the newest run), or ``ordered`` (never learnt).
+    versions
+        How many are in the registry.
+    auc
+        Of the champion, or of the newest version; None without a version.
+    run
+        The newest run from the catalogue, or None.
+    """
+
+    name: str
+    title: Mapping[str, str]
+    business: str
+    scene: str
+    state: str
+    versions: int
+    auc: float | None
+    run: ModelRun | None
 
 
 class TagDesk:
@@ -118,6 +162,78 @@ class TagDesk:
         """Count the tags by subject, layer, category, state."""
         return take_stock(self._ws.dictionary, self.candidates().values())
 
+    # models beside the tags
+
+    def catalogue(self) -> ModelCatalogue:
+        """Return the models there are to be learnt: the samples, and those of the workspace.
+
+        A file in ``models/catalogue/`` adds targets, segments and feature sets, or replaces those
+        of the same name.
+        """
+        own = self._ws.layout.definitions("models") / "catalogue"
+        return ModelCatalogue.load(MODEL_LIBRARY, *([own] if own.is_dir() else []))
+
+    def run_models(
+        self,
+        as_of: Day,
+        names: Collection[str] | None = None,
+        *,
+        sample_rows: int = 50_000,
+        again: bool = False,
+    ) -> tuple[ModelRun, ...]:
+        """Learn models of the catalogue and keep them in the registry.
+
+        Parameters
+        ----------
+        as_of
+            Date of the answers; tags must have been derived for it and for the month before.
+        names
+            Which; None for all.
+        sample_rows, again
+            See :func:`bihuan.step.run_catalogue.run_catalogue`.
+        """
+        catalogue = self.catalogue()
+        chosen = [catalogue.get(name) for name in names] if names is not None else list(catalogue)
+        models = ModelCatalogue(chosen).bind(self._ws.dictionary)
+        return run_catalogue(
+            self._ws.rooms, models, _day(as_of), record=self._record,
+            sample_rows=sample_rows, again=again,
+        )  # fmt: skip
+
+    def models(self) -> tuple[ModelOnDesk, ...]:
+        """Return every model: of the catalogue, of ``models/`` and of the registry, by name."""
+        runs = self._record.newest()
+        by_name = {model.name: model for model in self.catalogue()}
+        folder = self._ws.layout.definitions("models")
+        orders = {path.stem for path in folder.glob("*.yaml")}
+        versions: dict[str, list[ModelEntry]] = {}
+        for entry in self._ws.registry.list():
+            versions.setdefault(entry.name, []).append(entry)
+        names = sorted({*by_name, *orders, *versions})
+        return tuple(
+            _on_desk(name, by_name.get(name), versions.get(name, []), runs.get(name))
+            for name in names
+        )
+
+    def promote_model(self, name: str, version: str, *, who: str, why: str) -> None:
+        """Put a version of a model into use; the one in use so far is retired."""
+        require_who_and_why(name, "champion", who, why)
+        self._ws.registry.promote(name, version, clock=self._ws.clock, by=who, reason=why)
+
+    def coverage(self) -> ScopeReport:
+        """Check that every business has tags and every scene a model; tell the gaps.
+
+        The businesses and scenes are those of ``scope.yaml`` in the workspace's folder, or of the
+        sample list.
+        """
+        own = self._ws.layout.root / "scope.yaml"
+        scope = load_scope(own if own.is_file() else SAMPLE_SCOPE)
+        return check_scope(scope, self._ws.dictionary, self.catalogue())
+
+    @property
+    def _record(self) -> RunRecord:
+        return RunRecord(self._ws.layout.registry / "catalogue_runs.jsonl")
+
     def _uses(self) -> Mapping[str, Sequence[str]]:
         return tag_uses(self._ws.layout.root, self._ws.dictionary)
 
@@ -145,6 +261,24 @@ class TagDesk:
     def _forget(self) -> None:
         """Let the workspace read its tags anew."""
         self._ws.__dict__.pop("dictionary", None)
+
+
+def _on_desk(
+    name: str, model: CatalogueModel | None, entries: Sequence[ModelEntry], run: ModelRun | None
+) -> ModelOnDesk:
+    shown = next((e for e in entries if e.state == "champion"), entries[-1] if entries else None)
+    unlearnt = run.state if run is not None else "ordered"
+    state = str(shown.state) if shown is not None else unlearnt
+    return ModelOnDesk(
+        name=name,
+        title=model.title if model else {"zh": name, "en": name},
+        business=model.business if model else "",
+        scene=model.scene if model else "",
+        state=state,
+        versions=len(entries),
+        auc=shown.auc if shown else None,
+        run=run,
+    )
 
 
 def _day(day: Day) -> date:

@@ -31,7 +31,7 @@ from bihuan.workspace.customer_view import (
 if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
 
-_FEATURES = ("基本特征/心理性格", "基本特征/价值特征", "基本特征/生命周期", "基本特征/需求特征")
+_FEATURES = tuple(f"基本特征/{name}" for name in ("心理", "性格", "价值", "生命周期", "需求"))
 _HISTORY = {  # table: kind, column of the moment (None: the month), column that says what
     "event": ("event", "occurred_at", "kind"),
     "ticket": ("ticket", "opened_at", "kind"),

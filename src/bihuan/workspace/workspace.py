@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from bihuan.audience import (
     AudienceSnapshot,
+    Exploration,
     MemberCount,
+    ProgramReader,
     RuleReport,
     SuppressionReport,
     apply_rules,
@@ -75,7 +77,18 @@ from bihuan.step import (
     score_customers,
 )
 from bihuan.strategy import Campaign, load_campaign
-from bihuan.tag import LIBRARY_FOLDER, DeriveReport, TagDictionary, TagTable, read_tags
+from bihuan.tag import (
+    LIBRARY_FOLDER,
+    DeriveReport,
+    IndexNotBuiltError,
+    IndexReport,
+    TagDictionary,
+    TagNotIndexedError,
+    TagTable,
+    build_index,
+    open_index,
+    read_tags,
+)
 from bihuan.workspace.layout import Layout, load_settings, make_folders
 from bihuan.workspace.portraits import Portraits
 from bihuan.workspace.tag_desk import TagDesk
@@ -231,9 +244,41 @@ class Workspace:
         """Return the tag values of a date, ready to be read."""
         return read_tags(self.view, self.dictionary, subject, _day(as_of))
 
+    def index_tags(
+        self, as_of: Day, *, subject: str = "customer", only: Sequence[str] | None = None
+    ) -> IndexReport:
+        """Bring the bit planes of a date's tags up to date; what has not changed is left."""
+        tags = self.tags(as_of, subject=subject)
+        return build_index(tags, self.layout.index, only=only, progress=self.progress)
+
+    def reader(self, as_of: Day, *, subject: str = "customer") -> ProgramReader:
+        """Return what answers questions about audiences in milliseconds, from bit planes.
+
+        Planes that are not there or not of the present values are built first, so an answer is
+        never of other values than :meth:`tags` shows.
+        """
+        self.index_tags(as_of, subject=subject)
+        return ProgramReader(open_index(self.layout.index, subject, _day(as_of)))
+
+    def explore(self, as_of: Day, *, subject: str = "customer") -> Exploration:
+        """Return a session in which a planner asks about one date's audiences."""
+        tags = self.tags(as_of, subject=subject)
+        reader = self.reader(as_of, subject=subject)
+        return Exploration(tags, reader, engine=self.engine, dictionary=self.dictionary)
+
     def count(self, audience: str, as_of: Day, *, subject: str = "customer") -> MemberCount:
-        """Count who satisfies a rule, e.g. ``arpu >= 80 and not has_contract``."""
-        return count_members(parse(audience), self.tags(as_of, subject=subject), engine=self.engine)
+        """Count who satisfies a rule, e.g. ``arpu >= 80 and not has_contract``.
+
+        Planes answer where there are any of these tags' present values, else the lake does.
+        """
+        tags = self.tags(as_of, subject=subject)
+        try:
+            index = open_index(self.layout.index, subject, _day(as_of))
+            if not index.stale(tags):
+                return MemberCount(ProgramReader(index).count(audience), tags.rows)
+        except (IndexNotBuiltError, TagNotIndexedError):
+            pass  # the planes are there for speed; the lake has the same answer
+        return count_members(parse(audience), tags, engine=self.engine)
 
     def take_snapshot(
         self, audience: str, as_of: Day, *, subject: str = "customer"

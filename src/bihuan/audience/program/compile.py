@@ -353,17 +353,13 @@ _ZEROS: list[Step] = [(Op.ZEROS, -1)]
 
 def _choice(where_one: list[Step], where_zero: list[Step], plane: int) -> list[Step]:
     """Take one program where the plane's bit is 1 and the other where it is 0."""
-    match where_one == _ONES, where_one == _ZEROS, where_zero == _ONES, where_zero == _ZEROS:
-        case True, _, _, True:
-            return [(Op.LOAD, plane)]
-        case _, True, True, _:
-            return [(Op.LOAD_NOT, plane)]
-        case True, _, _, _:
-            return [*where_zero, (Op.OR_PLANE, plane)]
-        case _, True, _, _:
-            return [*where_zero, (Op.AND_NOT_PLANE, plane)]
-        case _, _, True, _:
-            return [*where_one, (Op.OR_NOT_PLANE, plane)]
-        case _, _, _, True:
-            return [*where_one, (Op.AND_PLANE, plane)]
+    if where_zero == _ZEROS:
+        return [(Op.LOAD, plane)] if where_one == _ONES else [*where_one, (Op.AND_PLANE, plane)]
+    if where_one == _ZEROS:
+        is_plane = where_zero == _ONES
+        return [(Op.LOAD_NOT, plane)] if is_plane else [*where_zero, (Op.AND_NOT_PLANE, plane)]
+    if where_one == _ONES:
+        return [*where_zero, (Op.OR_PLANE, plane)]
+    if where_zero == _ONES:
+        return [*where_one, (Op.OR_NOT_PLANE, plane)]
     return [*where_one, *where_zero, (Op.MUX, plane)]

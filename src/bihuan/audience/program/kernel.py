@@ -58,13 +58,13 @@ def ask_ahead(context: Any, address: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _ask(far, count):  # type: ignore[no-untyped-def]
+def _ask(far, count):
     for byte in range(0, count * 8, 64):
         ask_ahead(far + np.uint64(byte))
 
 
 @njit(cache=True, nogil=True)
-def _load(top, plane, far):  # type: ignore[no-untyped-def]
+def _load(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -74,7 +74,7 @@ def _load(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _load_not(top, plane, far):  # type: ignore[no-untyped-def]
+def _load_not(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -84,7 +84,7 @@ def _load_not(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _and(top, plane, far):  # type: ignore[no-untyped-def]
+def _and(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -94,7 +94,7 @@ def _and(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _or(top, plane, far):  # type: ignore[no-untyped-def]
+def _or(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -104,7 +104,7 @@ def _or(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _and_not(top, plane, far):  # type: ignore[no-untyped-def]
+def _and_not(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -114,7 +114,7 @@ def _and_not(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _or_not(top, plane, far):  # type: ignore[no-untyped-def]
+def _or_not(top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         a, b = top[begin : begin + _STRETCH], plane[begin : begin + _STRETCH]
         if far:
@@ -124,7 +124,7 @@ def _or_not(top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mux(below, top, plane, far):  # type: ignore[no-untyped-def]
+def _mux(below, top, plane, far):
     for begin in range(0, len(top), _STRETCH):
         end = begin + _STRETCH
         a, b, c = below[begin:end], top[begin:end], plane[begin:end]
@@ -135,19 +135,19 @@ def _mux(below, top, plane, far):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _negate(top):  # type: ignore[no-untyped-def]
+def _negate(top):
     for i in range(len(top)):
         top[i] = ~top[i]
 
 
 @njit(cache=True, nogil=True)
-def _fill(top, word):  # type: ignore[no-untyped-def]
+def _fill(top, word):
     for i in range(len(top)):
         top[i] = word
 
 
 @njit(cache=True, nogil=True)
-def _ones_of(bits):  # type: ignore[no-untyped-def]
+def _ones_of(bits):
     found = np.uint64(0)
     for i in range(len(bits)):
         found += count_ones(bits[i])
@@ -155,7 +155,7 @@ def _ones_of(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _ones_of_both(bits, others):  # type: ignore[no-untyped-def]
+def _ones_of_both(bits, others):
     found = np.uint64(0)
     for i in range(len(bits)):
         found += count_ones(bits[i] & others[i])
@@ -163,7 +163,7 @@ def _ones_of_both(bits, others):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _run(planes, code, word, width, stack):  # type: ignore[no-untyped-def]
+def _run(planes, code, word, width, stack):
     """Run a program on the block of ``width`` words at ``word``; the result is ``stack[0]``."""
     top = -1
     for step in range(code.shape[0]):
@@ -205,7 +205,7 @@ def _run(planes, code, word, width, stack):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _cut_tail(block, word, rows):  # type: ignore[no-untyped-def]
+def _cut_tail(block, word, rows):
     """Clear the bits after the last row."""
     last = rows // 64 - word
     if last < len(block) and rows % 64:
@@ -213,7 +213,7 @@ def _cut_tail(block, word, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_program(planes, code, depth, rows, start, end):  # type: ignore[no-untyped-def]
+def count_program(planes, code, depth, rows, start, end):
     """Count the rows a program selects in blocks ``start .. end - 1``."""
     words = (rows + 63) // 64
     stack = np.empty((depth, BLOCK), np.uint64)
@@ -228,7 +228,7 @@ def count_program(planes, code, depth, rows, start, end):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def select_program(planes, code, depth, rows, bits, start, end):  # type: ignore[no-untyped-def]
+def select_program(planes, code, depth, rows, bits, start, end):
     """Write a program's result for some blocks into ``bits`` (words) and count it."""
     words = (rows + 63) // 64
     stack = np.empty((depth, BLOCK), np.uint64)
@@ -245,7 +245,7 @@ def select_program(planes, code, depth, rows, bits, start, end):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):  # type: ignore[no-untyped-def]
+def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
     """Count the rows in every pair of sets inside an audience, adding to ``counts``.
 
     Parameters
@@ -288,7 +288,7 @@ def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end): 
 
 
 @njit(cache=True, nogil=True)
-def narrow(bits, before, keep, plane, start, end):  # type: ignore[no-untyped-def]
+def narrow(bits, before, keep, plane, start, end):
     """Keep the rows whose bit in the plane ``before`` is ``keep``; count ``plane`` among them.
 
     Parameters
@@ -324,7 +324,7 @@ def narrow(bits, before, keep, plane, start, end):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def list_rows(bits, found, start, end):  # type: ignore[no-untyped-def]
+def list_rows(bits, found, start, end):
     """Write the row numbers of the ones in words ``start .. end - 1`` into ``found``."""
     at = 0
     for word in range(start, end):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from bihuan.audience.bind import TagTypeError, bind
 from bihuan.audience.coverage import NotEstimable, Overlap
 from bihuan.audience.literal import AudienceError, literal
 from bihuan.audience.normalise import normalise
-from bihuan.audience.program.answer import CrossTable, Histogram, Threshold
 from bihuan.audience.program import run
+from bihuan.audience.program.answer import CrossTable, Histogram, Threshold
 from bihuan.audience.program.compile import Compiler, Cuts, Op, Program
 from bihuan.audience.program.run import Bits, Rows, Side
 from bihuan.audience.text import parse
@@ -60,6 +61,8 @@ class ProgramReader:
     def __init__(self, index: TagIndex, saved: Mapping[str, Node] | None = None) -> None:
         self.index = index
         self._saved = saved or {}
+        # a planner asks many questions about one audience: its tree is made ready once
+        self._bound = lru_cache(maxsize=256)(self._bind)
 
     # sizes
 
@@ -397,7 +400,7 @@ class ProgramReader:
 
     # programs
 
-    def _bound(self, audience: Node | str | None) -> Node:
+    def _bind(self, audience: Node | str | None) -> Node:
         """Return an audience bound and in normal form; None is everybody."""
         if audience is None:
             return Everyone()
@@ -416,9 +419,7 @@ class ProgramReader:
     def _codes(self, tag: str, rows: Rows) -> NDArray[np.uint64]:
         """Return the codes of some rows; one past the last where the value is missing."""
         encoding = self.index.planes(tag).encoding
-        parts = on_each_part(
-            lambda start, end: self.index.codes(rows[start:end], [tag]), len(rows)
-        )
+        parts = on_each_part(lambda start, end: self.index.codes(rows[start:end], [tag]), len(rows))
         codes = np.concatenate([found[0][0] for found in parts])
         known = np.concatenate([found[1][0] for found in parts])
         codes[~known] = encoding.first + encoding.count
@@ -434,10 +435,7 @@ class ProgramReader:
         if len(axes) == 2:
             return run.cross(self.index, compiler, inside, *axes)
         return np.stack(
-            [
-                run.cross(self.index, compiler, both(inside, layer), *axes[1:])
-                for layer in axes[0]
-            ]
+            [run.cross(self.index, compiler, both(inside, layer), *axes[1:]) for layer in axes[0]]
         )
 
     def _cross_by_codes(
@@ -452,14 +450,14 @@ class ProgramReader:
         return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
 
     def _ordered(self, tag: str) -> TagPlanes:
-        return self._typed(tag, _ORDERED, "has no order that a threshold could cut", "没有可切分的顺序")
+        return self._typed(
+            tag, _ORDERED, "has no order that a threshold could cut", "没有可切分的顺序"
+        )
 
     def _numeric(self, tag: str) -> TagPlanes:
         return self._typed(tag, _SUMMED, "cannot be summed", "不能求和")
 
-    def _typed(
-        self, tag: str, kinds: tuple[ColumnType, ...], en: str, zh: str
-    ) -> TagPlanes:
+    def _typed(self, tag: str, kinds: tuple[ColumnType, ...], en: str, zh: str) -> TagPlanes:
         planes = self.index.planes(tag)
         if planes.encoding.type not in kinds:
             raise TagTypeError(
@@ -520,7 +518,7 @@ def _axis(planes: TagPlanes) -> tuple[Any, ...]:
 def _shares(size: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Divide ``size`` in proportion to ``counts`` by largest remainders."""
     exact = size * counts / counts.sum()
-    quota = np.floor(exact).astype(np.int64)
+    quota: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     order = np.argsort(-(exact - quota), kind="stable")
     quota[order[: size - int(quota.sum())]] += 1
     return quota

@@ -69,7 +69,8 @@ def cross(
         cross_programs(planes, code, ends, len(lines), depth, index.rows, counts, start, end)
         return counts
 
-    return np.sum(on_each_part(work, _blocks(index)), axis=0, dtype=np.int64)
+    total: Counts = np.sum(on_each_part(work, _blocks(index)), axis=0, dtype=np.int64)
+    return total
 
 
 def ones_in_planes(index: TagIndex, bits: Bits, addresses: NDArray[np.uint64]) -> list[int]:

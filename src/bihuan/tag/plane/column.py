@@ -29,7 +29,9 @@ Known = NDArray[np.bool_]
 
 _DOUBLE = -1
 _MAX_DECIMALS = 9
-_SAFE = 2**50  # whole numbers up to here, and their quotients by powers of ten, are apart as doubles
+_SAFE = (
+    2**50
+)  # whole numbers up to here, and their quotients by powers of ten, are apart as doubles
 _SAMPLE = 4_096
 
 
@@ -114,8 +116,8 @@ class ColumnReader:
         DefectError
             If the files do not have the rows they should have.
         """
-        groups = list(_row_groups(files))
-        if groups and groups[-1].end != self._rows or (not groups and self._rows):
+        groups = list(row_groups(files))
+        if (groups and groups[-1].end != self._rows) or (not groups and self._rows):
             raise DefectError(f"'{tag}' has {groups[-1].end if groups else 0} rows.")
         decimals = _decimals_of(files, tag) if kind is ColumnType.NUMBER else 0
         while True:
@@ -128,10 +130,10 @@ class ColumnReader:
             else:
                 return self._column(kind, decimals, texts, parts)
 
-    def _fill_all(self, groups: Sequence[_Group], tag: str, convert: _Convert) -> list[_Seen]:
+    def _fill_all(self, groups: Sequence[RowGroup], tag: str, convert: _Convert) -> list[_Seen]:
         return on_each_part(lambda s, e: self._fill(groups[s:e], tag, convert), len(groups))
 
-    def _fill(self, groups: Sequence[_Group], tag: str, convert: _Convert) -> _Seen:
+    def _fill(self, groups: Sequence[RowGroup], tag: str, convert: _Convert) -> _Seen:
         seen = _Seen()
         opened: dict[Path, pq.ParquetFile] = {}
         for group in groups:
@@ -177,8 +179,8 @@ class ColumnReader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """A row group and the rows it holds."""
+class RowGroup:
+    """A row group of a Parquet file and the rows it holds, numbered through all files."""
 
     path: Path
     number: int
@@ -186,13 +188,14 @@ class _Group:
     end: int
 
 
-def _row_groups(files: Sequence[Path]) -> Iterator[_Group]:
+def row_groups(files: Sequence[Path]) -> Iterator[RowGroup]:
+    """Yield the row groups of files that follow each other."""
     row = 0
     for path in files:
         metadata = pq.read_metadata(path)
         for number in range(metadata.num_row_groups):
             rows = metadata.row_group(number).num_rows
-            yield _Group(path, number, row, row + rows)
+            yield RowGroup(path, number, row, row + rows)
             row += rows
 
 

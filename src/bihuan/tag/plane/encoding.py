@@ -10,9 +10,8 @@ short decimals, and the ordered bits of the IEEE double for those that are not. 
 from __future__ import annotations
 
 import math
-import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -23,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihuan.data import ColumnType
-from bihuan.kernel import DefectError
 
 MissingAs: TypeAlias = Literal["none", "zero", "plane"]
 """Nobody lacks a value; code 0 stands for missing; or a plane of its own says who has one."""
 
 _EPOCH = date(1970, 1, 1)
+_EPOCH_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 _DOUBLE = -1  # in place of a number of decimals: the ordered bits of the double
 
 
@@ -133,17 +132,14 @@ class Encoding:
         return self.value(self.first + self.count - 1) if self.count else None
 
     def _position_at_least(self, value: Any) -> int:
-        match self.type:
-            case ColumnType.BOOLEAN:
-                return int(value)
-            case ColumnType.STRING:
-                return bisect_left(self.texts, value)
-            case ColumnType.DATE:
-                return (value - _EPOCH).days
-            case ColumnType.TIMESTAMP:
-                return _microseconds(value)
-            case ColumnType.NUMBER:
-                return self._number_at_least(float(value))
+        if self.type is ColumnType.STRING:
+            return bisect_left(self.texts, value)
+        if self.type is ColumnType.NUMBER:
+            return self._number_at_least(float(value))
+        if self.type is ColumnType.DATE:
+            return int((value - _EPOCH).days)
+        if self.type is ColumnType.TIMESTAMP:
+            return _microseconds(value)
         return math.ceil(Fraction(value) * self.scale)
 
     def _number_at_least(self, value: float) -> int:
@@ -157,22 +153,7 @@ class Encoding:
         return position - 1 if float(Fraction(position - 1, self.scale)) >= value else position
 
     def _of_position(self, position: int) -> Any:
-        match self.type:
-            case ColumnType.BOOLEAN:
-                return bool(position)
-            case ColumnType.STRING:
-                return self.texts[position]
-            case ColumnType.DATE:
-                return _EPOCH + timedelta(days=position)
-            case ColumnType.TIMESTAMP:
-                return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=position)
-            case ColumnType.MONEY:
-                return Decimal(position).scaleb(-2)
-            case ColumnType.INTEGER:
-                return position
-        if self.decimals == _DOUBLE:
-            return float(_doubles_of(np.array([position], np.int64))[0])
-        return position / self.scale
+        return _VALUE[self.type](self, position)
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads."""
@@ -263,4 +244,21 @@ def _plain(value: Any, kind: ColumnType) -> Any:
 
 def _microseconds(moment: datetime) -> int:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (aware - _EPOCH_MOMENT) // timedelta(microseconds=1)
+
+
+def _number(encoding: Encoding, position: int) -> float:
+    if encoding.decimals == _DOUBLE:
+        return float(_doubles_of(np.array([position], np.int64))[0])
+    return position / encoding.scale
+
+
+_VALUE: Mapping[ColumnType, Callable[[Encoding, int], Any]] = {
+    ColumnType.BOOLEAN: lambda _, position: bool(position),
+    ColumnType.STRING: lambda encoding, position: encoding.texts[position],
+    ColumnType.DATE: lambda _, position: _EPOCH + timedelta(days=position),
+    ColumnType.TIMESTAMP: lambda _, position: _EPOCH_MOMENT + timedelta(microseconds=position),
+    ColumnType.MONEY: lambda _, position: Decimal(position).scaleb(-2),
+    ColumnType.INTEGER: lambda _, position: position,
+    ColumnType.NUMBER: _number,
+}

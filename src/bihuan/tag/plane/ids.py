@@ -7,7 +7,7 @@ ids of one length are bytes that can be searched in place; others are kept as Ar
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from bihuan.kernel import hash_id
+from bihuan.kernel import hash_id, on_each_part
+from bihuan.tag.plane.column import RowGroup, row_groups
 from bihuan.tag.plane.store import damaged, write_whole
 
 Rows = NDArray[np.int64]
@@ -96,59 +97,75 @@ class SubjectIds:
 
 def write_ids(folder: Path, files: Sequence[Path], id_column: str, universe: str) -> dict[str, Any]:
     """Write the ids of a tag table's rows and return how they are kept."""
-    ids = pa.chunked_array(
-        [
-            chunk
-            for path in files
-            for chunk in pq.read_table(path, columns=[id_column], partitioning=None)[
-                id_column
-            ].chunks
-        ],
-        pa.string(),
-    )
-    lengths = pc.min_max(pc.binary_length(ids)).as_py() if len(ids) else {"min": 0, "max": 0}
-    if lengths["min"] == lengths["max"] and len(ids):
-        return _numbers_of(ids) or _write_fixed(folder, ids, lengths["min"], universe)
-    stem = f"ids-{hash_id(universe)[:16]}.arrow"
-    folder.mkdir(parents=True, exist_ok=True)
-    sink = pa.BufferOutputStream()
-    texts = pa.table({id_column: ids.cast(pa.large_string()).combine_chunks()})
-    with pa.ipc.new_file(sink, texts.schema) as writer:
-        writer.write_table(texts)
-    content = np.frombuffer(sink.getvalue(), np.uint8)
-    write_whole(folder / stem, content)
-    return {"kind": "text", "file": stem, "checksum": xxhash.xxh3_64_hexdigest(content.data)}
+    groups = list(row_groups(files))
+    if not groups or groups[-1].end == 0:
+        return _write_texts(folder, [], id_column, universe)
+    first = _read(groups[0], id_column)[0].as_py()
+    last = _read(groups[-1], id_column)[-1].as_py()
+    width = len(first.encode())
+    how = _numbers_of(first, last, groups[-1].end)
+    if how is not None and _all_parts(groups, lambda group: _is_numbered(group, id_column, how)):
+        return how
+    letters = np.empty((groups[-1].end, width), np.uint8)
+    if width and _all_parts(groups, lambda group: _copy(group, id_column, letters)):
+        stem = f"ids-{hash_id(universe)[:16]}.bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / stem, letters)
+        checksum = xxhash.xxh3_64_hexdigest(letters.data)
+        return {"kind": "fixed", "file": stem, "width": width, "checksum": checksum}
+    return _write_texts(folder, groups, id_column, universe)
 
 
-def _numbers_of(ids: pa.ChunkedArray) -> dict[str, Any] | None:
-    """Describe ids that are consecutive numbers behind one prefix."""
-    first, last = ids[0].as_py(), ids[-1].as_py()
+def _all_parts(groups: Sequence[RowGroup], holds: Callable[[RowGroup], bool]) -> bool:
+    parts = on_each_part(lambda start, end: all(map(holds, groups[start:end])), len(groups))
+    return all(parts)
+
+
+def _read(group: RowGroup, id_column: str) -> pa.StringArray:
+    file = pq.ParquetFile(group.path)
+    column = file.read_row_group(group.number, columns=[id_column], use_threads=False)[id_column]
+    return pa.concat_arrays(column.chunks)
+
+
+def _numbers_of(first: str, last: str, rows: int) -> dict[str, Any] | None:
+    """Describe ids that may be consecutive numbers behind one prefix, by the first and last."""
     width = len(first) - len(first.rstrip("0123456789"))
     prefix, start = first[: len(first) - width], first[len(first) - width :]
     end = last[len(prefix) :]
     if not first.isascii() or not 0 < width <= 18 or not last.startswith(prefix):
         return None
-    if not _digits(end) or int(end) - int(start) + 1 != len(ids):
+    if not _digits(end) or len(end) != width or int(end) - int(start) + 1 != rows:
         return None
-    how = {"kind": "numbered", "prefix": prefix, "width": width, "start": int(start)}
-    row = 0
-    for chunk in ids.chunks:
-        expected = _numbered(how, np.arange(row, row + len(chunk)))
-        if not chunk.equals(expected):
-            return None
-        row += len(chunk)
-    return how
+    return {"kind": "numbered", "prefix": prefix, "width": width, "start": int(start)}
 
 
-def _write_fixed(
-    folder: Path, ids: pa.ChunkedArray, width: int, universe: str
+def _is_numbered(group: RowGroup, id_column: str, how: Mapping[str, Any]) -> bool:
+    return bool(_read(group, id_column).equals(_numbered(how, np.arange(group.start, group.end))))
+
+
+def _copy(group: RowGroup, id_column: str, letters: NDArray[np.uint8]) -> bool:
+    """Copy a row group's ids into the table of letters; say whether all have its width."""
+    ids, width = _read(group, id_column), letters.shape[1]
+    lengths = pc.min_max(pc.binary_length(ids)).as_py()
+    if lengths != {"min": width, "max": width}:
+        return False
+    letters[group.start : group.end] = _bytes(ids, width).reshape(-1, width)
+    return True
+
+
+def _write_texts(
+    folder: Path, groups: Sequence[RowGroup], id_column: str, universe: str
 ) -> dict[str, Any]:
+    ids = pa.chunked_array([_read(group, id_column) for group in groups], pa.string())
+    texts = pa.table({id_column: ids.cast(pa.large_string()).combine_chunks()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, texts.schema) as writer:
+        writer.write_table(texts)
+    content = np.frombuffer(sink.getvalue(), np.uint8)
+    stem = f"ids-{hash_id(universe)[:16]}.arrow"
     folder.mkdir(parents=True, exist_ok=True)
-    content = np.concatenate([_bytes(chunk, width) for chunk in ids.chunks])
-    stem = f"ids-{hash_id(universe)[:16]}.bin"
     write_whole(folder / stem, content)
-    checksum = xxhash.xxh3_64_hexdigest(content.data)
-    return {"kind": "fixed", "file": stem, "width": width, "checksum": checksum}
+    return {"kind": "text", "file": stem, "checksum": xxhash.xxh3_64_hexdigest(content.data)}
 
 
 def _bytes(chunk: pa.StringArray, width: int) -> NDArray[np.uint8]:

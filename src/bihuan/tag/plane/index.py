@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -70,6 +69,45 @@ class TagPlanes:
         return self.addresses[1:] if self.encoding.missing == "plane" else self.addresses
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the planes of some tags lie.
+
+    Parameters
+    ----------
+    held
+        The tags' planes, which stay mapped as long as this.
+    addresses, ends
+        Of the bit planes, tag after tag, and where each tag's end, with 0 in front.
+    present, gaps
+        Addresses of the planes of known rows, and which tags have one.
+    zero
+        Tags whose code 0 stands for missing.
+    """
+
+    held: tuple[TagPlanes, ...]
+    addresses: NDArray[np.uint64]
+    ends: NDArray[np.int64]
+    present: NDArray[np.uint64]
+    gaps: list[int]
+    zero: list[int]
+
+    @classmethod
+    def of(cls, held: tuple[TagPlanes, ...]) -> _Places:
+        """Collect the addresses."""
+        bits = [planes.bit_addresses for planes in held]
+        gaps = [i for i, planes in enumerate(held) if planes.encoding.missing == "plane"]
+        none = np.zeros(0, np.uint64)
+        return cls(
+            held=held,
+            addresses=np.concatenate([none, *bits]),
+            ends=np.cumsum([0, *map(len, bits)], dtype=np.int64),
+            present=np.concatenate([none, *(held[i].addresses[:1] for i in gaps)]),
+            gaps=gaps,
+            zero=[i for i, planes in enumerate(held) if planes.encoding.missing == "zero"],
+        )
+
+
 class TagIndex:
     """The tags of one kind of subject at one date, as planes.
 
@@ -89,6 +127,7 @@ class TagIndex:
         self.folder, self.subject, self.as_of = folder, subject, as_of
         self._head = head
         self._planes: dict[str, TagPlanes] = {}
+        self._last_places: tuple[tuple[int, ...], _Places] = ((), _Places.of(()))
         self.ids = SubjectIds(folder, head.ids, head.rows)
 
     @property
@@ -150,7 +189,7 @@ class TagIndex:
             raise self._no_planes(tag)
         path = self.folder / f"{entry['file']}.planes"
         try:
-            found = os.stat(path)
+            found = path.stat()
         except FileNotFoundError:
             raise _gone(path) from None
         ident = (str(path), found.st_ino, found.st_size, found.st_mtime_ns)
@@ -172,7 +211,9 @@ class TagIndex:
                 problems.append(str(error))
         return problems
 
-    def codes(self, rows: Sequence[int], tags: Iterable[str]) -> tuple[Any, NDArray[np.bool_]]:
+    def codes(
+        self, rows: Sequence[int] | NDArray[np.int64], tags: Iterable[str]
+    ) -> tuple[Any, Any]:
         """Read the codes of some rows.
 
         Parameters
@@ -189,21 +230,23 @@ class TagIndex:
         """
         from bihuan.tag.plane.pack import read_rows  # compiled; loading it takes half a second
 
-        held = [self.planes(tag) for tag in tags]
+        places = self._places(tuple(self.planes(tag) for tag in tags))
         wanted = np.asarray(rows, np.int64)
-        addresses, ends = _joined([h.bit_addresses for h in held])
-        codes = np.zeros((len(held), len(wanted)), np.uint64)
-        read_rows(addresses, ends, wanted, codes)
+        codes = np.zeros((len(places.ends) - 1, len(wanted)), np.uint64)
+        read_rows(places.addresses, places.ends, wanted, codes)
         known = np.ones(codes.shape, np.bool_)
-        gaps = [i for i, h in enumerate(held) if h.encoding.missing == "plane"]
-        if gaps:
-            present = np.zeros((len(gaps), len(wanted)), np.uint64)
-            read_rows(*_joined([held[i].addresses[:1] for i in gaps]), wanted, present)
-            known[gaps] = present.astype(np.bool_)
-        for i, h in enumerate(held):
-            if h.encoding.missing == "zero":
-                known[i] = codes[i] > 0
+        known[places.zero] = codes[places.zero] > 0
+        present = np.zeros((len(places.gaps), len(wanted)), np.uint64)
+        read_rows(places.present, np.arange(len(places.gaps) + 1), wanted, present)
+        known[places.gaps] = present > 0
         return codes, known
+
+    def _places(self, held: tuple[TagPlanes, ...]) -> _Places:
+        """Return where tags' planes lie; whole profiles ask for the same ones again and again."""
+        key = tuple(map(id, held))
+        if self._last_places[0] != key:
+            self._last_places = (key, _Places.of(held))
+        return self._last_places[1]
 
     def profile(self, subject_id: str) -> dict[str, Any]:
         """Read every indexed tag of one subject.
@@ -303,14 +346,6 @@ def open_index(root: Path, subject: str, as_of: date) -> TagIndex:
             zh=f"{as_of} 没有 {subject} 标签的索引（已有：{'、'.join(dates) or '无'}），请先构建。",
         )
     return TagIndex(folder, subject, as_of, head)
-
-
-def _joined(
-    addresses: Sequence[NDArray[np.uint64]],
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    ends = np.cumsum([0, *(len(found) for found in addresses)], dtype=np.int64)
-    whole = np.concatenate([np.zeros(0, np.uint64), *addresses])
-    return whole, ends
 
 
 def _gone(path: Path) -> IndexNotBuiltError:

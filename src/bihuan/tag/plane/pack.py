@@ -10,6 +10,7 @@ from bihuan.kernel import on_each_part
 from bihuan.kernel.compiled import words_at
 from bihuan.tag.plane.column import Column
 
+
 def pack_column(column: Column, words: int) -> NDArray[np.uint64]:
     """Write a column as planes.
 
@@ -49,7 +50,7 @@ def pack_column(column: Column, words: int) -> NDArray[np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def _pack_known(known, plane, start, end):  # type: ignore[no-untyped-def]
+def _pack_known(known, plane, start, end):
     rows = len(known)
     for word in range(start, end):
         found = np.uint64(0)
@@ -60,7 +61,7 @@ def _pack_known(known, plane, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _pack_codes(positions, known, has_gaps, low, step, first, bits):  # type: ignore[no-untyped-def]
+def _pack_codes(positions, known, has_gaps, low, step, first, bits):
     """Code 64 rows, turn the 64 x 64 square of their bits over, write its lines."""
     rows = len(positions)
     count = bits.shape[0]
@@ -87,7 +88,7 @@ def _pack_codes(positions, known, has_gaps, low, step, first, bits):  # type: ig
 
 
 @njit(cache=True, nogil=True)
-def read_rows(addresses, ends, rows, codes):  # type: ignore[no-untyped-def]
+def read_rows(addresses, ends, rows, codes):
     """Read the codes of some rows of some tags.
 
     Parameters

@@ -2,9 +2,10 @@
 
 ``<root>/<subject>/<as_of>/HEAD`` names for each tag the stem of two files: ``<stem>.planes``, the
 bare words plane after plane, and ``<stem>.how``, which says how to read them and holds one
-checksum per plane. HEAD and ``.how`` are a line with their own checksum and one of JSON. A stem is made from what the tag was derived from, so the same values always
-land in the same file, whoever builds it. Only HEAD makes a file count. It is replaced in one
-step, and files of the HEAD before stay until the next publication, for readers under way.
+checksum per plane. HEAD and ``.how`` are a line with their own checksum and one of JSON. A stem
+is made from what the tag was derived from, so the same values always land in the same file,
+whoever builds it. Only HEAD makes a file count. It is replaced in one step, and files of the HEAD
+before stay until the next publication, for readers under way.
 
 Planes are not flushed to disk: they can be built again, and a checksum tells if a power cut took
 some of them.
@@ -192,7 +193,8 @@ def damaged(path: Path, en: str, zh: str) -> DamagedIndexError:
     return DamagedIndexError(
         f"The index file {path} {en}; nothing was answered from it.",
         remedy="Build the index of that date again: the values in the lake are not touched.",
-        zh=f"索引文件 {path} {zh}，未据此给出任何结果。请重新构建该日索引，数据湖中的数据不受影响。",
+        zh=f"索引文件 {path} {zh}，未据此给出任何结果。"
+        "请重新构建该日索引，数据湖中的数据不受影响。",
     )
 
 
