@@ -215,6 +215,7 @@ def _duckdb(folder: Path, size: int) -> dict[str, Callable[[], Any]]:
     path = folder / "duckdb.db"
     if not path.exists():
         with duckdb.connect(str(path)) as connection:
+            connection.execute("SET enable_progress_bar = false")
             connection.execute(
                 "CREATE TABLE t AS SELECT (row_number() OVER () - 1)::UINTEGER AS id,"
                 " * EXCLUDE (customer_id) REPLACE (city::UTINYINT AS city, county::USMALLINT AS"
@@ -222,6 +223,7 @@ def _duckdb(folder: Path, size: int) -> dict[str, Callable[[], Any]]:
                 f" net, dou::INTEGER AS dou, tenure::USMALLINT AS tenure) FROM '{_parquet(folder)}'"
             )
     connection = duckdb.connect(str(path), read_only=True)
+    connection.execute("SET enable_progress_bar = false")
     sql, target = _sql(size), folder / "duckdb.parquet"
 
     def ask(question: str) -> list[tuple[Any, ...]]:

@@ -96,6 +96,38 @@ class TestJson:
         assert answer["lineage"]["all_columns"] == ["subscription.monthly_fee"]
 
 
+class TestExploring:
+    def test_planes_are_built_once_and_answer_as_the_lake_does(self, filled: Shell) -> None:
+        before = filled.json("audience", "tenure_months <= 6", "--as-of", AS_OF)
+        built = filled.json("tags", "index", "--as-of", AS_OF)
+        again = filled.json("tags", "index", "--as-of", AS_OF)
+        assert built["rows"] == 7043
+        assert (again["built"], len(again["unchanged"])) == ([], len(built["built"]))
+        assert filled.json("audience", "tenure_months <= 6", "--as-of", AS_OF) == before
+
+    def test_a_threshold_leaves_what_was_asked_for(self, filled: Shell) -> None:
+        words = (
+            "threshold",
+            "tenure_months",
+            "500",
+            "--within",
+            "monthly_fee > 80",
+            "--as-of",
+            AS_OF,
+        )
+        found = filled.json(*words)
+        rule = f"monthly_fee > 80 and tenure_months >= {found['value']}"
+        counted = filled.json("audience", rule, "--as-of", AS_OF)["members"]
+        assert found["beyond"] < 500 <= found["beyond"] + found["ties"] == counted
+
+    def test_a_cross_table_adds_up_to_the_audience(self, filled: Shell) -> None:
+        cells = filled.json(
+            "cross", "value_band", "--within", "tenure_months <= 6", "--as-of", AS_OF
+        )
+        counted = filled.json("audience", "tenure_months <= 6", "--as-of", AS_OF)["members"]
+        assert sum(cell["count"] for cell in cells) == counted
+
+
 class TestErrors:
     def test_unknown_tag_names_the_nearest_in_both_languages(
         self, filled: Shell, monkeypatch: pytest.MonkeyPatch

@@ -125,6 +125,45 @@ class TestTables:
         assert room.table("owning").num_rows == 0
 
 
+class TestEmptyMonth:
+    """A month in which nothing happened can be delivered, where the mapping says so."""
+
+    MAY = "may_be_empty: true\n"
+
+    def test_a_header_without_rows_is_an_empty_snapshot(self, room: Room) -> None:
+        report = room.ingest("id,level\n", self.MAY + ID_ONLY)
+        assert (report.rows_read, report.rows_stored) == (0, 0)
+        assert room.table("meter").num_rows == 0
+        assert room.table("meter").column_names[0] == "meter_id"
+        assert room.ingest("id,level\n", self.MAY + ID_ONLY).unchanged
+
+    def test_it_replaces_what_was_there_and_can_be_replaced(self, room: Room) -> None:
+        room.ingest("id,level\nm1,1\n", self.MAY + ID_ONLY)
+        room.ingest("id,level\n", self.MAY + ID_ONLY)
+        assert room.ids() == []
+        room.ingest("id,level\nm2,1\n", self.MAY + ID_ONLY)
+        assert room.ids() == ["m2"]
+
+    def test_parquet_too(self, room: Room) -> None:
+        path = room.root / "t.parquet"
+        pq.write_table(pa.table({"id": pa.array([], pa.string())}), path)
+        assert room.ingest(path, self.MAY + ID_ONLY).rows_read == 0
+        assert room.table("meter").num_rows == 0
+
+    @pytest.mark.parametrize("content", [b"", b"\n\n"])
+    def test_a_file_without_even_a_header_was_cut_off(self, room: Room, content: bytes) -> None:
+        with pytest.raises(UnreadableSourceError, match="no rows"):
+            room.ingest(room.file("e.csv", content), self.MAY + ID_ONLY)
+
+    def test_the_option_does_not_change_what_a_row_means(self, room: Room) -> None:
+        room.ingest("id,level\nm1,1\n", ID_ONLY)
+        assert room.ingest("id,level\nm1,1\n", self.MAY + ID_ONLY).unchanged
+
+    def test_the_refusal_names_the_option(self, room: Room) -> None:
+        with pytest.raises(UnreadableSourceError, match="may_be_empty: true"):
+            room.ingest("id,level\n", ID_ONLY)
+
+
 class TestRefusals:
     def test_too_many_bad_rows_publish_nothing_but_are_kept(self, room: Room) -> None:
         mapping = "tables: {meter: {columns: {meter_id: id, level: level}}}"

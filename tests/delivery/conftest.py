@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def run_deploy(lake: Lake, clock: FixedClock, engine: DuckDBEngine) -> Callable[
             "campaign_id": "autumn",
             "lake": lake,
             "clock": clock,
-            "valid_days": 14,
+            "period": (date(2026, 11, 2), date(2026, 11, 15)),
             "scripts": SCRIPTS,
             "engine": engine,
         }
@@ -91,7 +91,7 @@ def assignments(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
         campaign_id="autumn",
         lake=lake,
         clock=FixedClock(MORNING),
-        valid_days=14,
+        period=(date(2026, 11, 2), date(2026, 11, 15)),
         scripts=SCRIPTS,
     )
     return deployed.assignments(lake.view()).read()

@@ -17,7 +17,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,7 +117,7 @@ def deploy_campaign(place: Path, campaign: str) -> None:
         campaign_id=campaign,
         lake=Lake(place / "lake"),
         clock=CLOCK,
-        valid_days=7,
+        period=(date(2026, 11, 2), date(2026, 11, 8)),
         scripts={},
         engine=ENGINE,
     )

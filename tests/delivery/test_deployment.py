@@ -137,7 +137,11 @@ class TestDeploy:
         assert rows["expected_value"].to_pylist() == [3.0, -5.0, None, None]
 
     def test_scripts_and_validity(self, run_deploy, make_decisions, lake):
-        rows = run_deploy(make_decisions(), valid_days=1).assignments(lake.view()).read()
+        rows = (
+            run_deploy(make_decisions(), period=(date(2026, 11, 1), date(2026, 11, 2)))
+            .assignments(lake.view())
+            .read()
+        )
         days = {(r["valid_from"], r["valid_until"]) for r in rows.to_pylist()}
         assert days == {(date(2026, 11, 2), date(2026, 11, 2))}
         for row in rows.to_pylist():
@@ -174,7 +178,7 @@ class TestDeployTwice:
     def test_other_terms_are_refused(self, run_deploy, make_decisions):
         run_deploy(make_decisions())
         with pytest.raises(DeploymentConflictError, match="other validity or scripts"):
-            run_deploy(make_decisions(), valid_days=15)
+            run_deploy(make_decisions(), period=(date(2026, 11, 2), date(2026, 11, 16)))
 
     def test_a_raised_generation_stands_beside_the_first(self, run_deploy, make_decisions, lake):
         first = run_deploy(make_decisions())
@@ -300,7 +304,9 @@ class TestRefusals:
         self.refuse(run_deploy, lake, decisions, DecisionShapeError, "nothing to deploy")
 
     def test_no_days(self, run_deploy, make_decisions, lake):
-        self.refuse(run_deploy, lake, make_decisions(), UserError, "0 days", valid_days=0)
+        period = (date(2026, 11, 3), date(2026, 11, 2))
+        said = "from 2026-11-03 to 2026-11-02"
+        self.refuse(run_deploy, lake, make_decisions(), UserError, said, period=period)
 
     def test_unknown_deployment(self, run_deploy, make_decisions, lake):
         made = run_deploy(make_decisions())

@@ -69,5 +69,5 @@ class TestControlShare:
     def test_says_what_could_be_seen_when_there_are_too_few(self):
         refused = control_share(500, 0.05, 0.01)
         assert isinstance(refused, NotEstimable)
-        assert "smallest effect" in refused.reason
-        assert "最小可检出效果" in refused.reason_zh
+        assert "smallest effect" in refused.reason["en"]
+        assert "最小可检出效果" in refused.reason["zh"]

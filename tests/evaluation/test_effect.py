@@ -222,8 +222,8 @@ class TestRefusals:
 
         result = effect_of(Tally(tuple(fill(cell) for cell in cells)))
         assert isinstance(result, NotEstimable)
-        assert words in result.reason
-        assert result.reason_zh
+        assert words in result.reason["en"]
+        assert result.reason["zh"]
 
     def test_a_list_of_buyers_only_is_recognised(self, log):
         n = 200
@@ -232,7 +232,7 @@ class TestRefusals:
         buyers = pa.table({"customer_id": customer[:20], "response": [1] * 20})
         refused = estimate_effect(decisions, buyers)
         assert isinstance(refused, NotEstimable)
-        assert "when_absent=0" in refused.reason
+        assert "when_absent=0" in refused.reason["en"]
         assert isinstance(estimate_effect(decisions, buyers, when_absent=0), Effect)
 
 
@@ -266,7 +266,7 @@ class TestSampleRatio:
         large = trial(sizes=(60_000, 40_000), control=0.5)
         refused = estimate_effect(self.thinned(large, 0.10), large.response)
         assert isinstance(refused, NotEstimable)
-        assert "disagree" in refused.reason
+        assert "disagree" in refused.reason["en"]
 
     def test_losing_the_responses_of_one_arm_is_caught(self, trial):
         made = trial(sizes=(40_000,), control=0.5)
@@ -274,7 +274,7 @@ class TestSampleRatio:
         lost = treated & (random_stream(2, "lost").random(40_000) < 0.03)
         effect = estimate_effect(made.decisions, made.response.filter(pa.array(~lost)))
         assert isinstance(effect, NotEstimable)
-        assert "disagree" in effect.reason
+        assert "disagree" in effect.reason["en"]
 
     def test_losses_that_cancel_between_strata_are_caught(self, trial):
         made = trial(sizes=(20_000, 20_000), control=0.5)
@@ -306,7 +306,7 @@ class TestSampleRatio:
     def test_treatment_where_the_log_allows_none_is_a_contradiction(self):
         refused = effect_of(Tally((one_cell([1, 0], [1, 0], 0.0),)))
         assert isinstance(refused, NotEstimable)
-        assert "disagree" in refused.reason
+        assert "disagree" in refused.reason["en"]
 
 
 class TestBiasedAssignment:

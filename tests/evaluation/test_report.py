@@ -416,7 +416,7 @@ class TestBuildReport:
         assert report.strip == ()
 
     def test_a_refusal_is_shown_as_one(self, campaign_report):
-        refused = NotEstimable("There is no control group.", "没有对照组。")
+        refused = NotEstimable({"zh": "没有对照组。", "en": "There is no control group."})
         report = build_report(
             CampaignReport(title=Text("题", "t"), as_of=date(2026, 1, 1), effect=refused)
         )

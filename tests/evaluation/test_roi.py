@@ -97,7 +97,7 @@ class TestRoi:
         assert account.roi.value < -1
 
     def test_without_effect_gross_is_given_and_the_rest_refused(self, campaign):
-        refused = NotEstimable("There is no control group.", "没有对照组。")
+        refused = NotEstimable({"zh": "没有对照组。", "en": "There is no control group."})
         account = roi(*campaign, refused, PRICES)
         assert account.total.orders == 25
         for part in ("incremental_sales", "incremental_revenue", "incremental_profit", "roi"):

@@ -2,8 +2,17 @@ from datetime import date
 
 import pytest
 
-from bihuan.evaluation.text import LANGUAGES, Kind, NotEstimable, Text, both, show, show_interval
-from bihuan.kernel import DefectError
+from bihuan.evaluation.text import (
+    LANGUAGES,
+    Kind,
+    Text,
+    both,
+    not_estimable,
+    reason_of,
+    show,
+    show_interval,
+)
+from bihuan.kernel import DefectError, NotEstimable
 
 
 class TestText:
@@ -67,6 +76,6 @@ class TestShow:
 
 class TestNotEstimable:
     def test_is_a_value_with_words(self):
-        refused = NotEstimable("No control.", "没有对照。")
-        assert refused == NotEstimable("No control.", "没有对照。")
-        assert refused.text.zh == "没有对照。"
+        refused = not_estimable(Text("没有对照。", "No control."))
+        assert refused == NotEstimable({"zh": "没有对照。", "en": "No control."})
+        assert reason_of(refused).zh == "没有对照。"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ class World:
             campaign_id=campaign,
             lake=self.lake,
             clock=self.clock,
-            valid_days=7,
+            period=(date(2026, 11, 2), date(2026, 11, 8)),
             scripts={},
             engine=self.engine,
         )
@@ -125,7 +125,7 @@ def build_world(folder: Path) -> World:
         campaign_id="autumn",
         lake=lake,
         clock=clock,
-        valid_days=7,
+        period=(date(2026, 11, 2), date(2026, 11, 8)),
         scripts={},
         engine=engine,
     )

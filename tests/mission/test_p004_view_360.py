@@ -17,7 +17,7 @@ from bihuan.kernel import FixedClock
 from .by_hand import NOW, OCTOBER, extract, open_at, read
 from .user_centre import by_customer, history, tags_of, user_centre
 
-SAMPLE = 25
+SAMPLE = 20
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,8 @@ class TestBasicView:
             view = centre.ws.view360(customer, OCTOBER)
             assert [plain(view.customer)] == tables["customer"][customer]
             assert [plain(r) for r in view.accounts] == tables["account"][customer]
-            assert [plain(r) for r in view.subscriptions] == tables["subscription"][customer]
+            lines = sorted(tables["subscription"][customer], key=lambda r: r["subscription_id"])
+            assert [plain(r) for r in view.subscriptions] == lines
 
     def test_b16_codes_are_told_in_both_languages(self, centre) -> None:
         view = centre.ws.view360(centre.people[0], "2026-10-31")
@@ -101,17 +102,16 @@ class TestFeatures:
         limits = centre.ws.dictionary.get("value_orientation").thresholds
         for customer in centre.people:
             arpu, discount, price = (base[customer][name] for name in names)
-            if (discount or 0) >= limits["discount"] or (
-                price is not None and price <= limits["cheap"]
-                and arpu is not None and arpu < limits["low"]
-            ):  # fmt: skip
-                expected = "thrift"
-            elif (price is not None and price >= limits["dear"]) or (
-                arpu is not None and arpu >= limits["high"]
+            if arpu is None:
+                expected = None
+            elif (discount is not None and discount >= limits["discount"]) or (
+                price is not None and price <= limits["cheap"] and arpu < limits["low"]
             ):
+                expected = "thrift"
+            elif (price is not None and price >= limits["dear"]) or arpu >= limits["high"]:
                 expected = "quality"
             else:
-                expected = None if arpu is None else "balance"
+                expected = "balance"
             assert centre.ws.view360(customer, OCTOBER).tag("value_orientation") == expected
 
     def test_b17_personality_says_that_people_judged_by_experience(self, centre) -> None:
@@ -320,4 +320,5 @@ class TestTimelyAccurateComplete:
         clock = FixedClock(NOW + timedelta(minutes=1))
         ws = bh.open_workspace(centre.folder / "ws", clock=clock, engine=engine)
         view = ws.view360(centre.people[0], OCTOBER)
-        assert 12 <= engine.most <= len(view.timeline)
+        assert engine.most == 1  # one row per query, with the customer's rows as lists
+        assert len(view.timeline) > 12

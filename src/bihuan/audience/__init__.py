@@ -34,7 +34,26 @@ from bihuan.audience.algebra import (
     any_of,
     tags_of,
 )
-from bihuan.audience.bind import UnknownTagError, bind
+from bihuan.audience.bind import UnknownCodeError, UnknownTagError, bind
+from bihuan.audience.classify import (
+    ClassifierStore,
+    RuleClassifier,
+    SavedClassifier,
+    class_counts,
+    classify_base,
+    classify_profile,
+    publish_classes,
+)
+from bihuan.audience.cohort import (
+    Cohort,
+    Following,
+    find_cohort,
+    follow_cohort,
+    follow_table,
+    list_cohorts,
+    lost_members,
+    take_cohort,
+)
 from bihuan.audience.coverage import (
     Description,
     Movement,
@@ -51,6 +70,7 @@ from bihuan.audience.json_form import from_json, to_json
 from bihuan.audience.leak import Goal
 from bihuan.audience.literal import AudienceError
 from bihuan.audience.match import Profile, match, matcher, profile_of
+from bihuan.audience.matrix import Axis, Matrix, analyse_matrix
 from bihuan.audience.normalise import audience_id, normalise
 from bihuan.audience.program import CrossTable, Histogram, ProgramReader, Threshold
 from bihuan.audience.quantify import Curve, Fit, fit_threshold, response_curve
@@ -167,7 +187,26 @@ __all__ = [
     "resume_scene",
     "FilterForm",
     "load_form",
+    "Cohort",
+    "Following",
+    "take_cohort",
+    "find_cohort",
+    "list_cohorts",
+    "follow_cohort",
+    "follow_table",
+    "lost_members",
+    "Axis",
+    "Matrix",
+    "analyse_matrix",
+    "RuleClassifier",
+    "ClassifierStore",
+    "SavedClassifier",
+    "classify_base",
+    "classify_profile",
+    "class_counts",
+    "publish_classes",
     "AudienceError",
     "AudienceSyntaxError",
+    "UnknownCodeError",
     "UnknownTagError",
 ]

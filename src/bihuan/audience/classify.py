@@ -162,8 +162,8 @@ class ClassifierStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def list(self) -> list[str]:
-        """Return the names, sorted."""
+    def names(self) -> list[str]:
+        """Return the names of all classifiers, sorted."""
         return sorted({path.parent.name for path in self._folder.glob("*/*.json")})
 
     def versions(self, name: str) -> list[SavedClassifier]:
@@ -180,7 +180,7 @@ class ClassifierStore:
         """
         found = [saved for saved in self.versions(name) if version in (None, saved.version)]
         if not found:
-            have = ", ".join(self.list()) or "none"
+            have = ", ".join(self.names()) or "none"
             raise ClassifierError(
                 f"There is no classifier '{name}'"
                 + (f" of version {version}." if version else "."),
@@ -189,7 +189,7 @@ class ClassifierStore:
             )
         return found[-1]
 
-    def save(
+    def save(  # noqa: PLR0913 - what, what it is called, and who answers for it
         self,
         name: str,
         classifier: Classifier,
@@ -199,7 +199,7 @@ class ClassifierStore:
         who: str,
         why: str,
         clock: Clock,
-    ) -> SavedClassifier:  # fmt: skip
+    ) -> SavedClassifier:
         """Keep a classifier as the next version; what is the same as the newest is found.
 
         Parameters

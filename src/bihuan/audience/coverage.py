@@ -17,6 +17,7 @@ from bihuan.audience.literal import AudienceError
 from bihuan.audience.snapshot import AudienceSnapshot, MemberCount, require_tags
 from bihuan.audience.sql import select_flags, tag_columns
 from bihuan.data import ColumnType, Engine, Source
+from bihuan.kernel import NotEstimable as NotEstimable
 from bihuan.tag import TagTable
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -26,19 +27,6 @@ _BLOCK_ROWS = 65_536  # counts of a block stay exact in float32, whose products 
 _TOP_VALUES = 10
 _LARGEST = "1e150"
 _NUMERIC = (ColumnType.MONEY, ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.BOOLEAN)
-
-
-@dataclass(frozen=True, slots=True)
-class NotEstimable:
-    """Something that these data cannot tell, and why; never a number that looks like one.
-
-    Parameters
-    ----------
-    reason
-        By language (``zh``, ``en``).
-    """
-
-    reason: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class Matrix:
         )
 
 
-def matrix(
+def analyse_matrix(
     rows: Axis,
     columns: Axis,
     tags: TagTable,

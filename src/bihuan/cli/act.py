@@ -258,7 +258,7 @@ def evaluate(
     judged = ws.evaluate(name, as_of, responses_as_of)
     effect = judged.effect
     if isinstance(effect, NotEstimable):
-        screen.say(f"效果无法估计：{effect.reason_zh}", f"Not estimable: {effect.reason}")
+        screen.say(f"效果无法估计：{effect.reason['zh']}", f"Not estimable: {effect.reason['en']}")
     else:
         figures = f"{effect.estimate:+.4f} [{effect.low:+.4f}, {effect.high:+.4f}]"
         screen.say(f"每户效果 {figures}", f"Effect per planned customer {figures}")

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from bihuan.cli import act, know
+from bihuan.cli import act, explore, know
 from bihuan.cli.app import app, screen_of
 from bihuan.cli.show import Screen
 from bihuan.kernel import BihuanError, UserError
@@ -50,4 +50,4 @@ def _tell(error: BihuanError, screen: Screen | None) -> None:
     Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
 
-_ = (act, know)  # imported because they hang their commands on the tree
+_ = (act, explore, know)  # imported because they hang their commands on the tree

@@ -43,6 +43,10 @@ class UnreadableSourceError(UserError):
     """A source cannot be read at all: absent, empty, cut off, or not what its name says."""
 
 
+class EmptySourceError(UnreadableSourceError):
+    """A source is whole and has no rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextFacts:
     """What a look at the whole file said.

@@ -114,7 +114,7 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
             with quarantine.writing(batch) as writer:
 
                 def work(loads: Sequence[TableLoad]) -> None:
-                    fill(opened, loads, writer, progress)
+                    fill(opened, loads, writer, progress, may_be_empty=mapping.may_be_empty)
                     _refuse_bad_share(batch, loads, writer, max_bad_share)
 
                 origin = _origin(facts, mapping, fingerprint)

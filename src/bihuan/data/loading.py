@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bihuan.data.block import Block, RowSource, Trace, Unreadable, as_text, pref
 from bihuan.data.contract import Column
 from bihuan.data.convert import Plan
 from bihuan.data.duplicates import find_suspects, judge
+from bihuan.data.encoding import EmptySourceError
 from bihuan.data.engine import Engine
 from bihuan.data.lake import Snapshot
 from bihuan.data.part_file import PartFile, link_file, rewrite_without
@@ -187,19 +188,28 @@ class TableLoad:
 
 
 def fill(
-    source: RowSource, loads: Sequence[TableLoad], batch: BatchWriter, progress: Progress
+    source: RowSource,
+    loads: Sequence[TableLoad],
+    batch: BatchWriter,
+    progress: Progress,
+    *,
+    may_be_empty: bool = False,
 ) -> None:
     """Read a source once and fill all tables from it.
 
     Raises
     ------
+    EmptySourceError
+        If the source has no rows and must have some.
     DefectError
         If a table's stored and quarantined rows are not its rows read.
     """
     facts = source.facts
     columns = {name for load in loads for name in load.plan.mapping.sources}
     with progress.task(f"ingest {facts.name}", total=facts.total, unit=facts.unit) as task:
-        with closing(prefetch(source.blocks(columns))) as blocks:
+        # without rows there is nothing to add; all the rest goes on as ever
+        empty = suppress(EmptySourceError) if may_be_empty else nullcontext()
+        with empty, closing(prefetch(source.blocks(columns))) as blocks:
             for block in blocks:
                 for load in loads:
                     load.add(block, batch)

@@ -209,17 +209,23 @@ class SourceMapping:
         How the source is written.
     timezone
         IANA name of the zone in which moments without offset are meant.
+    may_be_empty
+        Whether a source with a header and no rows is a month in which nothing happened; otherwise
+        it is refused as one that was cut off.
     """
 
     name: str
     tables: Mapping[str, TableMapping]
     source: SourceFormat = field(default_factory=SourceFormat)
     timezone: str = "UTC"
+    may_be_empty: bool = False
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the mapping would read a source differently."""
-        return hash_id("mapping", dataclasses.asdict(self))
+        """Changes whenever the mapping would read a row differently."""
+        said = dataclasses.asdict(self)
+        del said["may_be_empty"]
+        return hash_id("mapping", said)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ _TOP = (
     "unknown_codes",
     "trim",
     "timezone",
+    "may_be_empty",
     "tables",
 )
 _COLUMN = (
@@ -215,6 +216,7 @@ def _mapping(top: _Field, stem: str) -> SourceMapping:
         tables=tables,
         source=_source(top.part("source")),
         timezone=_timezone(top.part("timezone")),
+        may_be_empty=top.part("may_be_empty").flag(default=False),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bihuan.data.block import Block, SourceFacts, Trace, Unreadable
 from bihuan.data.encoding import (
+    EmptySourceError,
     UnreadableSourceError,
     inspect_text,
     original_bytes,
@@ -295,12 +296,14 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(result)
 
 
-def empty_source(name: str) -> UnreadableSourceError:
+def empty_source(name: str) -> EmptySourceError:
     """Make the error of a source without rows."""
-    return UnreadableSourceError(
+    return EmptySourceError(
         f"{name} has no rows.",
-        remedy="Check that the right file was given and that it was written to the end.",
-        zh=f"{name} 没有数据行,请确认文件无误且已写完。",
+        remedy="Check that the right file was given and that it was written to the end; where a "
+        "month may be without rows, write 'may_be_empty: true' in the mapping.",
+        zh=f"{name} 没有数据行,请确认文件无误且已写完;确有可能为空的月份,"
+        "请在映射中写明 may_be_empty: true。",
     )
 
 

@@ -22,7 +22,6 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from bihuan.data.block import SourceFacts
 from bihuan.data.encoding import UnreadableSourceError
 from bihuan.data.mapping import near
-from bihuan.data.source_csv import empty_source
 from bihuan.data.source_table import (
     Chunk,
     SqlTable,
@@ -64,9 +63,6 @@ class SqlSource(TableSource):
             self._folder.cleanup()
             raise
         name = f"{_url(wanted).render_as_string(hide_password=True)}#{_dotted(wanted)}"
-        if not rows:
-            self._folder.cleanup()
-            raise empty_source(name)
         facts = SourceFacts(name, "sql", digest, tuple(columns), float(rows))
         super().__init__(facts, partial(_chunks, spool))
 

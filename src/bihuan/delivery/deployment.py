@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -165,9 +165,8 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     campaign_id: str,
     lake: Lake,
     clock: Clock,
-    valid_days: int,
+    period: tuple[date, date],
     scripts: Mapping[tuple[str, str], str],
-    period: tuple[date, date] | None = None,
     generation: int = 0,
     zone: str = MARKET_ZONE,
     engine: Engine | None = None,
@@ -186,14 +185,12 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
         Where the assignments and the register row are published together.
     clock
         Now: stamps the deployment, starts its validity, and must not be before ``decided_at``.
-    valid_days
-        Days on which an assignment may be carried out, the day of deployment included; >= 1.
+    period
+        First and last day of the campaign; nothing may be carried out outside it. Deploying again
+        on another day of it is still the same.
     scripts
         Script id by offer id and channel kind. Empty for a campaign without scripts; otherwise
         every pair that is deployed must have one.
-    period
-        First and last day of the campaign; nothing may be carried out outside it. Takes the place
-        of ``valid_days``, so that deploying again on another day is still the same.
     generation
         0, or a number greater than that of every earlier deployment of the campaign.
     zone
@@ -224,11 +221,12 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     Priority is the rank by expected value within channel and org unit; ties by customer id, a
     missing value last.
     """
-    if valid_days < 1:
+    opens, closes = period
+    if closes < opens:
         raise UserError(
-            f"A deployment cannot be valid for {valid_days} days.",
-            remedy="Give valid_days of at least 1.",
-            zh=f"部署有效期不能为 {valid_days} 天。请给出至少 1 天。",
+            f"A deployment cannot be valid from {opens} to {closes}.",
+            remedy="Give a period whose last day is not before its first.",
+            zh=f"部署有效期不能从 {opens} 到 {closes}，结束日不能早于开始日。",
         )
     engine = engine or DuckDBEngine()
     now = clock.now()
@@ -240,13 +238,12 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
         content = decision_content_hash(decisions, engine)
         task.advance()
         today = now.astimezone(ZoneInfo(zone)).date()
-        opens, closes = period or (today, today + timedelta(days=valid_days - 1))
         wanted = Deployment(
             deployment_id=hash_id("deployment", campaign_id, content, generation),
             campaign_id=campaign_id,
             generation=generation,
             content_hash=content,
-            terms_hash=_terms_hash([str(opens), str(closes)] if period else valid_days, scripts),
+            terms_hash=_terms_hash(period, scripts),
             planned=planned,
             valid_from=max(today, opens),
             valid_until=closes,
@@ -382,6 +379,6 @@ def _require_open(wanted: Deployment, today: date) -> None:
         )
 
 
-def _terms_hash(terms: int | list[str], scripts: Mapping[tuple[str, str], str]) -> str:
+def _terms_hash(period: tuple[date, date], scripts: Mapping[tuple[str, str], str]) -> str:
     named = {canonical_json(list(pair)): script for pair, script in scripts.items()}
-    return hash_id("terms", terms, named)
+    return hash_id("terms", [str(day) for day in period], named)

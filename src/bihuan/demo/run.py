@@ -139,7 +139,10 @@ def _tell_retention(retention: Retention, say: Callable[[str, str], None]) -> No
         "of the best possible",
     )
     if isinstance(effect, NotEstimable):
-        say(f"   效果无法估计：{effect.reason_zh}", f"   Effect not estimable: {effect.reason}")
+        say(
+            f"   效果无法估计：{effect.reason['zh']}",
+            f"   Effect not estimable: {effect.reason['en']}",
+        )
         return
     figures = f"{effect.estimate:+.2%} [{effect.low:+.2%}, {effect.high:+.2%}]"
     say(
@@ -153,7 +156,7 @@ def _summary(replay: Replay, retention: Retention) -> dict[str, Any]:
     effect = done.judgement.effect
     figures: dict[str, Any] = {"true": retention.true_effect}
     if isinstance(effect, NotEstimable):
-        figures |= {"estimate": None, "low": None, "high": None, "reason": effect.reason}
+        figures |= {"estimate": None, "low": None, "high": None, "reason": effect.reason["en"]}
     else:
         figures |= {"estimate": effect.estimate, "low": effect.low, "high": effect.high}
     return {

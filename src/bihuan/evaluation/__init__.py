@@ -25,7 +25,8 @@ from bihuan.evaluation.intake import EvaluationInputError
 from bihuan.evaluation.review import review_process, sample_lost
 from bihuan.evaluation.roi import Estimate, Prices, Roi, UnknownAmountError, roi
 from bihuan.evaluation.statistic import Cell, Moments, Tally, tally
-from bihuan.evaluation.text import CHANNELS, Kind, NotEstimable, Text
+from bihuan.evaluation.text import CHANNELS, Kind, Text, not_estimable, reason_of
+from bihuan.kernel import NotEstimable
 
 __all__ = [
     "estimate_effect",
@@ -34,6 +35,8 @@ __all__ = [
     "Lift",
     "StratumEffect",
     "NotEstimable",
+    "not_estimable",
+    "reason_of",
     "SampleRatio",
     "Balance",
     "tally",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, ndtr
 
 from bihuan.evaluation.statistic import Cell, Tally
-from bihuan.evaluation.text import NotEstimable, Text
+from bihuan.evaluation.text import Text, not_estimable
+from bihuan.kernel import NotEstimable
 
 SUSPECT_P = 0.001  # below: a warning; intact logs raise it once in a thousand campaigns
 CONTRADICTION_P = 1e-6  # below: the log and the data disagree, no estimate
@@ -98,9 +99,9 @@ def refuse(reason: Text, counts: Tally) -> NotEstimable:
     """Make a refusal, with a hint if responses are missing."""
     missing = sum(c.unobserved_treatment + c.unobserved_control for c in counts.cells)
     if not missing:
-        return NotEstimable(reason.en, reason.zh)
+        return not_estimable(reason)
     hint = _ABSENCE.fill(n=missing)
-    return NotEstimable(reason.en + hint.en, reason.zh + hint.zh)
+    return not_estimable(Text(reason.zh + hint.zh, reason.en + hint.en))
 
 
 def find_refusal(counts: Tally, ratio: SampleRatio) -> NotEstimable | None:

@@ -11,8 +11,8 @@ import math
 
 from scipy.special import ndtr, ndtri
 
-from bihuan.evaluation.text import NotEstimable
-from bihuan.kernel import UserError
+from bihuan.evaluation.text import Text, not_estimable
+from bihuan.kernel import NotEstimable, UserError
 
 
 class DesignError(UserError):
@@ -116,11 +116,13 @@ def minimum_detectable_effect(
         return power(n_treatment, n_control, base_rate, effect, alpha=alpha) - wanted_power
 
     if largest <= 0 or missing(largest) < 0:
-        return NotEstimable(
-            f"With {n_treatment:,} and {n_control:,} customers no possible effect would be seen "
-            f"with {wanted_power:.0%} power.",
-            f"实验组 {n_treatment:,} 人、对照组 {n_control:,} 人时，"
-            f"任何可能的效果都达不到 {wanted_power:.0%} 的检出率。",
+        return not_estimable(
+            Text(
+                f"实验组 {n_treatment:,} 人、对照组 {n_control:,} 人时，"
+                f"任何可能的效果都达不到 {wanted_power:.0%} 的检出率。",
+                f"With {n_treatment:,} and {n_control:,} customers no possible effect would be "
+                f"seen with {wanted_power:.0%} power.",
+            )
         )
     low, high = 0.0, largest  # power rises with the effect; halving is exact enough and plain
     while high - low > 1e-12:
@@ -177,14 +179,16 @@ def control_share(
             n_planned - best, best, base_rate, wanted_power=wanted_power, alpha=alpha
         )
         shown = "" if isinstance(smallest, NotEstimable) else f"{smallest * 100:.2f}"
-        return NotEstimable(
-            f"{n_planned:,} planned customers are too few to see {effect * 100:.2f} pp with "
-            f"{wanted_power:.0%} power, whatever the control share"
-            + (f"; the smallest effect to be seen is {shown} pp." if shown else "."),
-            f"计划客户只有 {n_planned:,} 人，无论对照组多大，"
-            f"都无法以 {wanted_power:.0%} 的把握看到 "
-            f"{effect * 100:.2f} 个百分点的效果"
-            + (f"；最小可检出效果为 {shown} 个百分点。" if shown else "。"),
+        return not_estimable(
+            Text(
+                f"计划客户只有 {n_planned:,} 人，无论对照组多大，"
+                f"都无法以 {wanted_power:.0%} 的把握看到 "
+                f"{effect * 100:.2f} 个百分点的效果"
+                + (f"；最小可检出效果为 {shown} 个百分点。" if shown else "。"),
+                f"{n_planned:,} planned customers are too few to see {effect * 100:.2f} pp with "
+                f"{wanted_power:.0%} power, whatever the control share"
+                + (f"; the smallest effect to be seen is {shown} pp." if shown else "."),
+            )
         )
     low, high = 0, best  # power rises with the control share up to Neyman's allocation
     while high - low > 1:

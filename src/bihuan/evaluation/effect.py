@@ -40,7 +40,8 @@ from bihuan.evaluation.statistic import (
     tally,
     tally_with_rows,
 )
-from bihuan.evaluation.text import NotEstimable, Text
+from bihuan.evaluation.text import Text, not_estimable
+from bihuan.kernel import NotEstimable
 
 POOLED_NAMES = 3  # strata named in the title of a pooled one
 
@@ -425,9 +426,11 @@ def _fieller(treatment: _Arm, control: _Arm, quantile: float) -> Lift | NotEstim
     """Interval of a ratio of two independent means (Fieller 1954)."""
     a = control.mean**2 - quantile**2 * control.variance
     if control.mean <= 0 or a <= 0:
-        return NotEstimable(
-            "The control mean cannot be told from nought, so a relative effect has no bound.",
-            "对照组均值与零无法区分，相对提升没有上界。",
+        return not_estimable(
+            Text(
+                "对照组均值与零无法区分，相对提升没有上界。",
+                "The control mean cannot be told from nought, so a relative effect has no bound.",
+            )
         )
     b = treatment.mean * control.mean
     c = treatment.mean**2 - quantile**2 * treatment.variance

@@ -20,8 +20,8 @@ from bihuan.data import DuckDBEngine, Engine
 from bihuan.evaluation.effect import Effect
 from bihuan.evaluation.funnel import ended_assignments, with_columns
 from bihuan.evaluation.intake import require_columns, require_unique
-from bihuan.evaluation.text import NotEstimable
-from bihuan.kernel import UserError
+from bihuan.evaluation.text import Text, not_estimable
+from bihuan.kernel import NotEstimable, UserError
 
 
 class UnknownAmountError(UserError):
@@ -134,10 +134,13 @@ class Roi:
     gross_roi: float | NotEstimable
 
 
-_NO_COST = NotEstimable("Nothing was spent.", "没有发生成本。")
-_NO_SALE = NotEstimable("No incremental response was seen.", "没有观察到增量响应。")
-_NO_ORDER = NotEstimable(
-    "Nobody ordered, so the value of a sale is not known.", "没有订购，无法得知每笔销售的价值。"
+_NO_COST = not_estimable(Text("没有发生成本。", "Nothing was spent."))
+_NO_SALE = not_estimable(Text("没有观察到增量响应。", "No incremental response was seen."))
+_NO_ORDER = not_estimable(
+    Text(
+        "没有订购，无法得知每笔销售的价值。",
+        "Nobody ordered, so the value of a sale is not known.",
+    )
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeAlias
 
-from bihuan.kernel import DefectError
+from bihuan.kernel import DefectError, NotEstimable
 
 Language: TypeAlias = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
@@ -68,23 +68,14 @@ class Text:
         return Text(filled["zh"], filled["en"])
 
 
-@dataclass(frozen=True, slots=True)
-class NotEstimable:
-    """What cannot be estimated, and why; a value, never a nought.
+def not_estimable(reason: Text) -> NotEstimable:
+    """Refuse a figure for a reason."""
+    return NotEstimable({"zh": reason.zh, "en": reason.en})
 
-    Parameters
-    ----------
-    reason, reason_zh
-        One sentence in English and in Chinese.
-    """
 
-    reason: str
-    reason_zh: str
-
-    @property
-    def text(self) -> Text:
-        """The reason in both languages."""
-        return Text(self.reason_zh, self.reason)
+def reason_of(refused: NotEstimable) -> Text:
+    """Return why a figure is refused."""
+    return Text(refused.reason["zh"], refused.reason["en"])
 
 
 class Kind(enum.StrEnum):

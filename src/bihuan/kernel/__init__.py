@@ -1,12 +1,13 @@
 """What every room stands on: ids, clock, errors, money, random streams, progress, atomic files.
 
-Nothing here knows a customer. Time and chance come in through the door: a room takes a
-:class:`Clock` and a ``numpy.random.Generator`` as arguments and never asks the machine for them,
-so every run can be repeated.
+Also the value that stands for what cannot be estimated. Nothing here knows a customer. Time and
+chance come in through the door: a room takes a :class:`Clock` and a ``numpy.random.Generator`` as
+arguments and never asks the machine for them, so every run can be repeated.
 """
 
 from bihuan.kernel.clock import Clock, FixedClock, SystemClock
 from bihuan.kernel.errors import BihuanError, Cancelled, DefectError, UserError
+from bihuan.kernel.estimate import NotEstimable
 from bihuan.kernel.files import file_lock, write_atomically
 from bihuan.kernel.ids import canonical_json, hash_id
 from bihuan.kernel.money import Money
@@ -19,6 +20,7 @@ __all__ = [
     "UserError",
     "DefectError",
     "Cancelled",
+    "NotEstimable",
     "Clock",
     "SystemClock",
     "FixedClock",

@@ -7,6 +7,7 @@ champion; :func:`publish_scores` writes the lake table ``score__<name>`` that mi
 Where there is too little history to learn from, a :class:`Scorecard` of experience points serves.
 """
 
+from bihuan.kernel import NotEstimable
 from bihuan.model.card import ModelCard
 from bihuan.model.catalogue import (
     MODEL_LIBRARY,
@@ -15,8 +16,9 @@ from bihuan.model.catalogue import (
     CatalogueModel,
     ModelCatalogue,
 )
+from bihuan.model.cluster import ClusterClass, Clustering, ClusterModel, fit_clusters
 from bihuan.model.frame import LabelledFrame
-from bihuan.model.metrics import Estimate, Metrics, NotEstimable, evaluate_scores
+from bihuan.model.metrics import Estimate, Metrics, evaluate_scores
 from bihuan.model.pipeline import CrossValidation, build_model, cross_validate
 from bihuan.model.registry import ModelEntry, ModelRegistry, ModelState
 from bihuan.model.scope import (
@@ -77,4 +79,8 @@ __all__ = [
     "find_threshold",
     "Threshold",
     "stability_by_period",
+    "fit_clusters",
+    "Clustering",
+    "ClusterClass",
+    "ClusterModel",
 ]

@@ -20,6 +20,7 @@ from bihuan.kernel import UserError, random_stream
 
 Floats: TypeAlias = NDArray[np.float64]
 LEAST_ROWS = 100
+LEAST_SHARE = 0.02  # a smaller class is most often what the medians of missing values made up
 _JUDGED = 5_000  # rows on which a silhouette is measured; it costs the square of them
 _FITTED = 200_000  # rows from which centres are learnt; everybody is assigned
 _TRIES = 5
@@ -77,9 +78,7 @@ class ClusterModel:
 
     def places(self, standardised: Floats) -> NDArray[np.intp]:
         """Return the nearest centre of each row; of equally near ones the first."""
-        square = (self.centres**2).sum(axis=1)
-        # |x - c|^2 without |x|^2, which is the same for all centres
-        return np.argmin(square - 2 * standardised @ self.centres.T, axis=1)
+        return _nearest(standardised, self.centres)
 
     def to_json(self) -> dict[str, Any]:
         """Return all that it needs to classify again."""
@@ -193,7 +192,8 @@ def fit_clusters(
     seed
         All chance hangs on it.
     count
-        Number of classes; None: the one from 2 to ``at_most`` with the best silhouette.
+        Number of classes; None: the one from 2 to ``at_most`` with the best silhouette among
+        those whose smallest class holds at least 2 % of the customers.
     at_most
         See ``count``.
     titles
@@ -220,7 +220,8 @@ def fit_clusters(
     tried = [count] if count is not None else list(range(2, at_most + 1))
     fitted = {k: _fit(learnt, k, int(chance.integers(2**31))) for k in tried}
     silhouette = {k: _silhouette(judged, centres) for k, (centres, _) in fitted.items()}
-    best = max(tried, key=lambda k: (silhouette[k], -k))
+    usable = [k for k in tried if _least(judged, fitted[k][0]) >= LEAST_SHARE] or tried
+    best = max(usable, key=lambda k: (silhouette[k], -k))
     other, _ = _fit(learnt, best, int(chance.integers(2**31)))
     model = _ordered(frame, fitted[best][0], standardised)
     place = model.places(standardised)
@@ -256,12 +257,8 @@ def _require(rows: pa.Table, tags: Sequence[str], count: int | None, at_most: in
 
 def _is_numeric(kind: pa.DataType) -> bool:
     types = pa.types
-    return (
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_boolean(kind)
-    )
+    tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+    return any(test(kind) for test in tests)
 
 
 def _values(rows: pa.Table, tags: Sequence[str]) -> Floats:
@@ -303,7 +300,9 @@ def _fit(rows: Floats, count: int, seed: int) -> tuple[Floats, float]:
 
 
 def _nearest(rows: Floats, centres: Floats) -> NDArray[np.intp]:
-    return np.argmin((centres**2).sum(axis=1) - 2 * rows @ centres.T, axis=1)
+    # |x - c|^2 without |x|^2, which is the same for all centres
+    found: NDArray[np.intp] = np.argmin((centres**2).sum(axis=1) - 2 * rows @ centres.T, axis=1)
+    return found
 
 
 def _silhouette(rows: Floats, centres: Floats) -> float:
@@ -311,6 +310,12 @@ def _silhouette(rows: Floats, centres: Floats) -> float:
 
     place = _nearest(rows, centres)
     return float(silhouette_score(rows, place)) if len(np.unique(place)) > 1 else -1.0
+
+
+def _least(rows: Floats, centres: Floats) -> float:
+    """Return the share of the smallest class."""
+    sizes = np.bincount(_nearest(rows, centres), minlength=len(centres))
+    return float(sizes.min() / len(rows))
 
 
 def _agreement(rows: Floats, one: Floats, other: Floats) -> float:

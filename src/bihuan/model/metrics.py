@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bihuan.kernel import UserError, random_stream
+from bihuan.kernel import NotEstimable, UserError, random_stream
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -33,19 +33,6 @@ LEVEL = 0.95
 
 class ScoreShapeError(UserError):
     """Labels and scores do not belong together."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotEstimable:
-    """Something that these data cannot tell, and why; never a number that looks like one.
-
-    Parameters
-    ----------
-    reason
-        By language (``zh``, ``en``).
-    """
-
-    reason: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

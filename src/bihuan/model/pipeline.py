@@ -23,10 +23,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bihuan.kernel import DefectError, Progress, SilentProgress, UserError, random_stream
+from bihuan.kernel import (
+    DefectError,
+    NotEstimable,
+    Progress,
+    SilentProgress,
+    UserError,
+    random_stream,
+)
 from bihuan.model.card import DataFacts, FeatureFact, ModelCard, Step, Text
 from bihuan.model.frame import Columns, LabelledFrame
-from bihuan.model.metrics import Metrics, NotEstimable, evaluate_scores
+from bihuan.model.metrics import Metrics, evaluate_scores
 from bihuan.model.score import BuiltModel, Drift, Reference
 from bihuan.model.steps.calibration import expit, fit_calibration
 from bihuan.model.steps.learner import Learner

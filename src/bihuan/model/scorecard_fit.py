@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bihuan.kernel import random_stream
+from bihuan.kernel import NotEstimable, random_stream
 from bihuan.model.card import Text
 from bihuan.model.frame import AsOf, Columns, FeatureKind, LabelledFrame
-from bihuan.model.metrics import Metrics, NotEstimable, evaluate_scores
+from bihuan.model.metrics import Metrics, evaluate_scores
 from bihuan.model.scorecard import Odds, Scorecard, ScorecardItem
 from bihuan.model.steps.binning import (
     BinRule,

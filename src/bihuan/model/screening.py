@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bihuan.kernel import UserError
-from bihuan.model.metrics import NotEstimable, wilson
+from bihuan.kernel import NotEstimable, UserError
+from bihuan.model.metrics import wilson
 from bihuan.model.steps.binning import quantile_edges, stability_index
 
 Floats = NDArray[np.float64]

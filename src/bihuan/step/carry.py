@@ -51,7 +51,6 @@ def deploy_decisions(rooms: Rooms, campaign: Campaign, decisions: pa.Table) -> D
         campaign_id=campaign.campaign_id,
         lake=rooms.lake,
         clock=rooms.clock,
-        valid_days=1,
         period=(campaign.goal.starts_on, campaign.goal.ends_on),
         scripts=scripts,
         engine=rooms.engine,

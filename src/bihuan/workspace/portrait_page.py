@@ -15,7 +15,7 @@ from bihuan.evaluation.report import (
     Table,
     Tone,
 )
-from bihuan.evaluation.text import Kind
+from bihuan.evaluation.text import Kind, Language
 from bihuan.tag import FACETS, Portrait, PortraitTag, Structure
 
 MOST_BARS = 20
@@ -27,7 +27,23 @@ _FACET_TITLES = {
     "need": Text("需求", "Needs"),
     "strategy": Text("服务策略", "Service strategies"),
 }
-_OTHER = Text("其他标签", "Other tags")
+_BRANCH_TITLES = {
+    "渠道行为": "Channel behaviour",
+    "营销": "Marketing",
+    "政企属性": "Enterprise user",
+    "异网": "Other network",
+    "线路": "Line",
+    "企业属性": "Enterprise attributes",
+    "业务特征": "Business features",
+    "消费特征": "Spending features",
+    "服务特征": "Service features",
+    "企业画像": "Enterprise portrait",
+    "用电特征": "Electricity features",
+    "线路属性": "Line attributes",
+    "线路特征": "Line features",
+    "线路画像": "Line portrait",
+}  # of our sample tree; another operator's branch is shown by its own name in both languages
+MOST_WORDS = 6
 _TAG_COLUMNS = (
     Column(Text("标签", "Tag")),
     Column(Text("值", "Value")),
@@ -48,40 +64,49 @@ _SEGMENT_COLUMNS = (
 
 
 def portrait_page(portrait: Portrait, currency: str) -> Report:
-    """Lay out the portrait of one subject, facet by facet; a facet without tags says so."""
+    """Lay out the portrait of one subject: its facets, then the other branches of its tag tree.
+
+    A facet without tags says so: its place is kept.
+    """
     facets = {name: portrait.facet(name) for name in FACETS}
     placed = {item.definition.name for items in facets.values() for item in items}
-    rest = tuple(item for item in portrait.tags if item.definition.name not in placed)
     sections = [_facet(name, _FACET_TITLES[name], items) for name, items in facets.items()]
-    sections.append(_facet("other", _OTHER, rest))
+    branches: dict[str, list[PortraitTag]] = {}
+    for item in portrait.tags:
+        if item.definition.name not in placed:
+            branch = item.definition.category.strip("/").split("/")[0]
+            branches.setdefault(branch, []).append(item)
+    sections += [
+        _facet(f"branch-{place}", Text(branch, _BRANCH_TITLES.get(branch, branch)), items)
+        for place, (branch, items) in enumerate(branches.items())
+    ]
     known = sum(item.value is not None for item in portrait.tags)
+    counts = (
+        (Text("有值的标签", "Tags with a value"), known),
+        (Text("值未知", "Value unknown"), len(portrait.tags) - known),
+        (Text("尚无数据的标签", "Tags without data"), len(portrait.pending)),
+    )
     return Report(
         title=Text(f"画像 {portrait.subject_id}", f"Portrait of {portrait.subject_id}"),
         subtitle=Text("标签、价值需求与服务策略", "Tags, value and needs, service strategies"),
         as_of=portrait.as_of,
         currency=currency,
-        strip=(
-            KeyFigure(
-                Text("有值的标签", "Tags with a value"),
-                Text(str(known), str(known)),
-                is_main=True,
-            ),
-            KeyFigure(
-                Text("未知", "Unknown"),
-                Text(*(2 * (str(len(portrait.tags) - known),))),
-            ),
-        ),
+        strip=_strip([(title, f"{count:,}") for title, count in counts]),
         sections=tuple(sections),
     )
 
 
-def _facet(name: str, title: Text, items: Sequence[PortraitTag]) -> Section:
-    known = [item for item in items if item.value is not None]
-    finding = Text("共 {n} 个标签，{k} 个有值。", "{n} tags, {k} with a value.").fill(
-        n=len(items), k=len(known)
+def _strip(figures: Sequence[tuple[Text, str]]) -> tuple[KeyFigure, ...]:
+    return tuple(
+        KeyFigure(title, Text(figure, figure), is_main=place == 0)
+        for place, (title, figure) in enumerate(figures)
     )
-    if not items:
-        finding = Text("本方面尚无标签。", "There are no tags of this facet yet.")
+
+
+def _facet(name: str, title: Text, items: Sequence[PortraitTag]) -> Section:
+    finding = Text("本方面尚无标签。", "There are no tags of this facet yet.")
+    if items:
+        finding = Text(_in_words(items, "zh"), _in_words(items, "en"))
     rows = tuple(
         (
             Text(item.title("zh"), item.title("en")),
@@ -94,10 +119,31 @@ def _facet(name: str, title: Text, items: Sequence[PortraitTag]) -> Section:
     return Section(name, title, finding, table=Table(_TAG_COLUMNS, rows) if rows else None)
 
 
+def _in_words(items: Sequence[PortraitTag], language: Language) -> str:
+    """Say what stands out: codes, then marks that are set; numbers are for the table."""
+    codes = [
+        f"{item.title(language)} {item.shown(language)}"
+        for item in items
+        if item.value is not None and item.definition.codes is not None
+    ][:MOST_WORDS]
+    marks = [item.title(language) for item in items if item.value is True]
+    words = [*codes, *marks[: max(MOST_WORDS - len(codes), 3)]]
+    known = sum(item.value is not None for item in items)
+    if language == "zh":
+        return f"{'、'.join(words) or '无突出项'}（{len(items)} 个标签，{known} 个有值）"
+    told = ", ".join(words) or "Nothing stands out"
+    return f"{told} ({known} of {len(items)} tags known)"
+
+
 def structure_page(structures: Sequence[Structure], currency: str) -> Report:
     """Lay out structures one under the other, each with its bars and its figures."""
     first = structures[0]
     since = "" if first.earlier is None else first.earlier.isoformat()
+    figures = [(Text("总数", "All"), f"{first.total:,}")]
+    if first.total_before is not None:
+        most = max(each.moved_share or 0.0 for each in structures)
+        figures.append((Text("上期总数", "All before"), f"{first.total_before:,}"))
+        figures.append((Text("换了分群", "Changed segment"), f"{most:.1%}"))
     return Report(
         title=Text("客户结构", "Structure of the customers"),
         subtitle=Text(f"与 {since} 相比", f"Against {since}")
@@ -105,7 +151,7 @@ def structure_page(structures: Sequence[Structure], currency: str) -> Report:
         else Text("当期", "This period"),
         as_of=first.as_of,
         currency=currency,
-        strip=(KeyFigure(Text("总数", "All"), Text(*(2 * (f"{first.total:,}",))), is_main=True),),
+        strip=_strip(figures),
         sections=tuple(_structure(place, each) for place, each in enumerate(structures)),
     )
 

@@ -13,6 +13,7 @@ from bihuan.tag import (
     Portrait,
     Structure,
     TagDefinition,
+    TagDictionary,
     draw_period,
     draw_portrait,
     draw_structure,
@@ -21,7 +22,7 @@ from bihuan.tag import (
 from bihuan.tag.definition import Layer, State
 
 if TYPE_CHECKING:
-    from bihuan.audience.relevance import Relevance
+    from bihuan.audience import Relevance
     from bihuan.evaluation.report import Report
     from bihuan.workspace.workspace import Workspace
 
@@ -39,7 +40,7 @@ class Portraits:
 
     def __init__(self, workspace: Workspace) -> None:
         self._ws = workspace
-        self._drawn: dict[tuple[str, date], tuple[int, PeriodPortrait]] = {}
+        self._drawn: dict[tuple[str, date], tuple[int, TagDictionary, PeriodPortrait]] = {}
 
     def period(self, as_of: Day, *, subject: str = "customer") -> PeriodPortrait:
         """Return the portrait of a period: every subject's tags as of its last date.
@@ -62,14 +63,14 @@ class Portraits:
         """
         ws, day = self._ws, _day(as_of)
         before = self._drawn.get((subject, day))
-        if before is not None and before[0] == ws.view.version:
-            return before[1]
+        if before is not None and before[0] == ws.view.version and before[1] is ws.dictionary:
+            return before[2]  # neither data nor definitions have changed since
         match_plan_lists(ws.lake, day, engine=ws.engine, clock=ws.clock, contracts=ws.contracts)
         found = draw_period(
             ws.dictionary, ws.lake, day, engine=ws.engine, clock=ws.clock,
             progress=ws.progress, contracts=ws.contracts, subject=subject,
         )  # fmt: skip
-        self._drawn[subject, day] = (ws.view.version, found)
+        self._drawn[subject, day] = (ws.view.version, ws.dictionary, found)
         return found
 
     def of(self, subject_id: str, as_of: Day, *, subject: str = "customer") -> Portrait:
@@ -189,9 +190,7 @@ class Portraits:
         Relevance
             Per tag information value, lift of the best bin, counts, and warnings of leaks.
         """
-        from bihuan.audience import Flag
-        from bihuan.audience.leak import Goal
-        from bihuan.audience.relevance import rank_tags
+        from bihuan.audience import Flag, Goal, rank_tags
 
         ws, first, last = self._ws, _day(as_of), _day(later)
         self._refuse_overlap(goal, first, last)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from bihuan.audience import (
     SceneLog,
     SceneRun,
     SceneStatus,
+    UnknownCodeError,
     bind,
     load_form,
     load_scene,
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
 
 Day: TypeAlias = date | str
+# inside a class that has a method ``list`` the word means that method
+Names: TypeAlias = list[str]
+Runs: TypeAlias = list[SceneRun]
+Statuses: TypeAlias = list[SceneStatus]
+Entries: TypeAlias = list[SceneRun | Resumed]
+Dates: TypeAlias = list[date]
 FORMATS = (".csv", ".parquet", ".xlsx")
 
 
@@ -54,7 +62,7 @@ class Scenes:
     def __init__(self, workspace: Workspace) -> None:
         self._ws = workspace
 
-    def list(self) -> list[str]:
+    def list(self) -> Names:
         """Return the names of the scenes, sorted."""
         return sorted(path.stem for path in self._ws.layout.definitions("scenes").glob("*.yaml"))
 
@@ -79,7 +87,7 @@ class Scenes:
         """
         return _add(self._ws.layout.definitions("scenes"), name, text, load_scene, self._check)
 
-    def run_due(self, now: datetime | None = None) -> list[SceneRun]:
+    def run_due(self, now: datetime | None = None) -> Runs:
         """Run every scene's times missed since it was last settled, each once.
 
         Parameters
@@ -89,7 +97,7 @@ class Scenes:
 
         Returns
         -------
-        list[SceneRun]
+        list of SceneRun
             What became of each; a scene whose file is wrong does not hold up the others.
         """
         moment = now or self._ws.clock.now()
@@ -98,7 +106,7 @@ class Scenes:
             runs += run_due(scene, self._log(name), moment, self._dates, self._take)
         return runs
 
-    def status(self, now: datetime | None = None) -> list[SceneStatus]:
+    def status(self, now: datetime | None = None) -> Statuses:
         """Tell of each scene the newest good count with its date, and how late it is."""
         moment = now or self._ws.clock.now()
         return [scene_status(scene, self._log(name), moment) for name, scene in self._readable()]
@@ -113,7 +121,7 @@ class Scenes:
                 found[name] = str(error)
         return found
 
-    def history(self, name: str) -> list[SceneRun | Resumed]:
+    def history(self, name: str) -> Entries:
         """Return what became of every time at which a scene was due, oldest first."""
         return self._log(name).entries()
 
@@ -133,7 +141,7 @@ class Scenes:
     def _check(self, scene: Scene) -> None:
         bind(scene.audience, self._ws.dictionary.schema(scene.subject))
 
-    def _dates(self, scene: Scene) -> list[date]:
+    def _dates(self, scene: Scene) -> Dates:
         return derived_dates(self._ws, scene.subject)
 
     def _take(self, scene: Scene, as_of: date) -> AudienceSnapshot:
@@ -193,6 +201,9 @@ class Extract:
     sha256: str
 
 
+Extracts: TypeAlias = list[Extract]
+
+
 class Filters:
     """Self-service filters (自助配置筛选): ``filters/<name>.yaml``, filled in by a clerk.
 
@@ -205,7 +216,7 @@ class Filters:
     def __init__(self, workspace: Workspace) -> None:
         self._ws = workspace
 
-    def list(self) -> list[str]:
+    def list(self) -> Names:
         """Return the names of the filters, sorted."""
         return sorted(path.stem for path in self._ws.layout.definitions("filters").glob("*.yaml"))
 
@@ -302,7 +313,7 @@ class Filters:
         write_atomically(target, content)
         return extract
 
-    def extracts(self) -> list[Extract]:
+    def extracts(self) -> Extracts:
         """Return every list that was taken out, oldest first."""
         found = []
         for path in self._records().glob("*.json"):
@@ -337,7 +348,16 @@ def derived_dates(workspace: Workspace, subject: str) -> list[date]:
     )
 
 
-def _add(folder: Path, name: str, text: str, load: Any, check: Any) -> Any:
+_Definition = TypeVar("_Definition", Scene, FilterForm)
+
+
+def _add(
+    folder: Path,
+    name: str,
+    text: str,
+    load: Callable[[Path], _Definition],
+    check: Callable[[_Definition], None],
+) -> _Definition:
     """Write a definition file that is whole and new, or none."""
     if not name.isidentifier() or not name.islower():
         raise UserError(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from bihuan.data import Column, LakeView, Snapshot
+from bihuan.data import Column, LakeView, Snapshot, Source
 from bihuan.kernel import UserError
 from bihuan.tag import TagBranch, TagDefinition, TagNotDerivedError
 from bihuan.workspace.customer_view import (
@@ -41,7 +42,7 @@ _HISTORY = {  # table: kind, column of the moment (None: the month), column that
     "bill": ("bill", None, "amount"),
 }
 _MONTHS = 12
-_CONNECTED = {"address": "address_id", "resource": "resource_id", "product": "product_id"}
+_OWN = ("customer", "account", "subscription", "family", "off_net_profile", "opt_out")
 Rows = list[dict[str, Any]]
 
 
@@ -81,6 +82,15 @@ class View360:
         return _Lookup(self._workspace, customer_id, day).view()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Rows to look up: of these snapshots, those whose ``column`` is one of ``ids``."""
+
+    snapshots: tuple[Snapshot, ...]
+    column: str
+    ids: tuple[str, ...]
+
+
 class _Lookup:
     """One customer at one date, over one state of the lake."""
 
@@ -90,103 +100,99 @@ class _Lookup:
         self._missing: list[str] = []
 
     def view(self) -> CustomerView:
-        found = self._records("customer", "customer_id", [self._id])
-        if not found:
+        mine = {name: self._newest(name, "customer_id", [self._id]) for name in _OWN}
+        past = {name: self._past(name) for name in _HISTORY}
+        found = self._look_up(mine | past)
+        if not found["customer"]:
             raise UnknownCustomerError(
                 f"There is no customer '{self._id}' up to {self._as_of}.",
                 remedy="Check the id and the date.",
                 zh=f"截至 {self._as_of} 没有编号为 {self._id} 的客户，请核对编号和日期。",
             )
-        customer = found[0]
-        subscriptions = self._records("subscription", "customer_id", [self._id])
-        refused = self._records("opt_out", "customer_id", [self._id])
-        refuses = any(row["kind"] == "no_profiling" for row in refused)
+        customer, subscriptions = found["customer"][0], found["subscription"]
+        around = self._around(customer, subscriptions)
+        refuses = any(row["kind"] == "no_profiling" for row in found["opt_out"])
         marks = self._marks(refuses)
         shown = {} if refuses else marks
         return CustomerView(
             customer_id=self._id,
             as_of=self._as_of,
             customer=customer,
-            accounts=self._records("account", "customer_id", [self._id]),
+            accounts=found["account"],
             subscriptions=subscriptions,
-            family=_first(self._records("family", "customer_id", [self._id])),
-            group=self._one("customer_group", "group_id", customer["group_id"]),
-            unit=self._one("org_unit", "org_unit_id", customer["org_unit_id"]),
-            off_net=_first(self._records("off_net_profile", "customer_id", [self._id])),
-            connections=self._connections(customer, subscriptions),
+            family=_first(found["family"]),
+            group=around["customer_group"].get(customer["group_id"]),
+            unit=around["org_unit"].get(customer["org_unit_id"]),
+            off_net=_first(found["off_net_profile"]),
+            connections=_connections(customer, subscriptions, around),
             features={name: m for name, m in shown.items() if self._is_feature(name)},
             preferences=self._preferences(shown),
             tags=_grouped(self._workspace.dictionary.tree("customer"), marks),
-            timeline=self._timeline(),
+            timeline=_timeline({name: found[name] for name in _HISTORY}),
             refuses_profiling=refuses,
             missing=tuple(self._missing),
         )
 
     # rows by id
 
-    def _records(self, table: str, column: str, ids: Iterable[str]) -> tuple[Record, ...]:
-        """Return the rows of some ids in the newest snapshot up to the date."""
+    def _newest(self, table: str, column: str, ids: Iterable[str | None]) -> _Wanted:
+        """Ask for rows of the newest snapshot up to the date."""
         dates = [day for day in self._lake.dates(table) if day <= self._as_of]
         if not dates:
             self._missing.append(table)
-            return ()
-        snapshot = self._lake.get(table, dates[-1])
-        return tuple(
-            self._record(table, row) for row in self._rows(table, (snapshot,), column, ids)
-        )
+            return _Wanted((), column, ())
+        known = tuple(sorted({id_ for id_ in ids if id_ is not None}))
+        return _Wanted((self._lake.get(table, dates[-1]),), column, known)
 
-    def _one(self, table: str, column: str, id_: str | None) -> Record | None:
-        return None if id_ is None else _first(self._records(table, column, [id_]))
+    def _past(self, table: str) -> _Wanted:
+        """Ask for the customer's rows of the last twelve months."""
+        snapshots = self._lake.upto(table, self._as_of, months=_MONTHS)
+        if not snapshots:
+            self._missing.append(table)
+        return _Wanted(snapshots, "customer_id", (self._id,))
 
-    def _rows(
-        self, table: str, snapshots: tuple[Snapshot, ...], column: str, ids: Iterable[str]
-    ) -> Rows:
-        wanted = [exp.Literal.string(id_) for id_ in ids]
-        key = exp.column(column, quoted=True)
-        query = (
-            exp.select("*")
-            .from_(exp.to_table(table, quoted=True))
-            .where(exp.In(this=key, expressions=wanted))
-            .order_by(*(exp.column(name, quoted=True) for name in self._contract_key(table)))
-        )
-        rows: Rows = self._workspace.engine.query(query, {table: snapshots}).to_pylist()
-        return rows
+    def _look_up(self, wanted: Mapping[str, _Wanted]) -> dict[str, tuple[Record, ...]]:
+        """Read the rows asked for, all tables in one query."""
+        asked = {name: want for name, want in wanted.items() if want.snapshots and want.ids}
+        rows: dict[str, Any] = {}
+        if asked:
+            query = exp.select(*(_list_of(name, want) for name, want in asked.items()))
+            sources: dict[str, Source] = {name: want.snapshots for name, want in asked.items()}
+            rows = self._workspace.engine.query(query, sources).to_pylist()[0]
+        return {name: self._records(name, rows.get(name) or []) for name in wanted}
 
-    def _contract_key(self, table: str) -> tuple[str, ...]:
-        return tuple(self._workspace.contracts[table].key)
-
-    def _record(self, table: str, row: Mapping[str, Any]) -> Record:
+    def _records(self, table: str, rows: Rows) -> tuple[Record, ...]:
         contract = self._workspace.contracts[table]
-        columns = [column for column in contract.columns if column.name in row]
-        facts = tuple(_fact(column, row[column.name]) for column in columns)
-        return Record(table, contract.meaning, row["as_of"], facts)
+        records = []
+        for row in rows:
+            columns = [column for column in contract.columns if column.name in row]
+            facts = tuple(_fact(column, row[column.name]) for column in columns)
+            records.append(Record(table, contract.meaning, row["as_of"], facts))
+        return tuple(sorted(records, key=lambda r: (r.as_of, [str(r[k]) for k in contract.key])))
 
-    # the six resources
-
-    def _connections(
+    def _around(
         self, customer: Record, subscriptions: tuple[Record, ...]
-    ) -> tuple[Connection, ...]:
-        """Walk from each subscription to what serves it; one query per table."""
-        found: dict[str, dict[str, Record]] = {}
-        for table, column in _CONNECTED.items():
-            ids = {row[column] for row in subscriptions} - {None}
-            if table == "address":
-                ids |= {customer["address_id"]} - {None}
-            records = self._records(table, column, sorted(ids)) if ids else ()
-            found[table] = {record[column]: record for record in records}
-        staff = self._one("staff", "staff_id", customer["manager_staff_id"])
-        channel = self._one("channel", "channel_id", staff["channel_id"]) if staff else None
-        return tuple(
-            Connection(
-                subscription_id=row["subscription_id"],
-                address=found["address"].get(row["address_id"] or customer["address_id"]),
-                resource=found["resource"].get(row["resource_id"]),
-                product=found["product"].get(row["product_id"]),
-                staff=staff,
-                channel=channel,
+    ) -> dict[str, dict[str, Record]]:
+        """Walk on to what the customer and the subscriptions are connected to, by id."""
+        wanted = {
+            name: self._newest(name, column, [row[column] for row in (*others, *subscriptions)])
+            for name, column, others in (
+                ("address", "address_id", (customer,)),
+                ("resource", "resource_id", ()),
+                ("product", "product_id", ()),
             )
-            for row in subscriptions
-        )
+        }
+        for name, column, own in (
+            ("staff", "staff_id", "manager_staff_id"),
+            ("org_unit", "org_unit_id", "org_unit_id"),
+            ("customer_group", "group_id", "group_id"),
+        ):
+            wanted[name] = self._newest(name, column, [customer[own]])
+        found = self._look_up(wanted)
+        channels = [person["channel_id"] for person in found["staff"]]
+        found |= self._look_up({"channel": self._newest("channel", "channel_id", channels)})
+        keys = {name: want.column for name, want in wanted.items()} | {"channel": "channel_id"}
+        return {name: {r[keys[name]]: r for r in records} for name, records in found.items()}
 
     # tags
 
@@ -232,26 +238,6 @@ class _Lookup:
         codes = (tag.codes if tag else None) or {}
         return codes.get(code, {"zh": code, "en": code})
 
-    # what happened
-
-    def _timeline(self) -> tuple[Happening, ...]:
-        entries = []
-        for table, (kind, moment, what) in _HISTORY.items():
-            snapshots = self._lake.upto(table, self._as_of, months=_MONTHS)
-            if not snapshots:
-                self._missing.append(table)
-                continue
-            for row in self._rows(table, snapshots, "customer_id", [self._id]):
-                record = self._record(table, row)
-                fact = next(fact for fact in record.facts if fact.name == what)
-                title = {
-                    language: f"{_NAMES[kind][language]}: {fact.text[language]}"
-                    for language in ("zh", "en")
-                }
-                at = row[moment] if moment else row["as_of"]
-                entries.append(Happening(kind, at, title, record))
-        return tuple(sorted(entries, key=_order, reverse=True))
-
 
 _NAMES: Mapping[str, Text] = {
     "event": {"zh": "行为", "en": "Event"},
@@ -268,6 +254,52 @@ def _order(entry: Happening) -> tuple[str, str, str]:
     day = at.date() if isinstance(at, datetime) else at
     # a month's bill is made when the day is over
     return day.isoformat(), at.isoformat() if isinstance(at, datetime) else "~", entry.kind
+
+
+def _list_of(table: str, wanted: _Wanted) -> exp.Expr:
+    """Select the rows asked for as one list of structs."""
+    ids = [exp.Literal.string(id_) for id_ in wanted.ids]
+    row = exp.Anonymous(this="list", expressions=[exp.column("asked")])
+    rows = (
+        exp.select(row)
+        .from_(exp.to_table(table, quoted=True).as_("asked"))
+        .where(exp.In(this=exp.column(wanted.column, table="asked", quoted=True), expressions=ids))
+    )
+    return rows.subquery().as_(table, quoted=True)
+
+
+def _connections(
+    customer: Record,
+    subscriptions: tuple[Record, ...],
+    around: Mapping[str, Mapping[str, Record]],
+) -> tuple[Connection, ...]:
+    staff = around["staff"].get(customer["manager_staff_id"])
+    return tuple(
+        Connection(
+            subscription_id=row["subscription_id"],
+            address=around["address"].get(row["address_id"] or customer["address_id"]),
+            resource=around["resource"].get(row["resource_id"]),
+            product=around["product"].get(row["product_id"]),
+            staff=staff,
+            channel=around["channel"].get(staff["channel_id"]) if staff else None,
+        )
+        for row in subscriptions
+    )
+
+
+def _timeline(rows: Mapping[str, tuple[Record, ...]]) -> tuple[Happening, ...]:
+    entries = []
+    for table, records in rows.items():
+        kind, moment, what = _HISTORY[table]
+        for record in records:
+            fact = next(fact for fact in record.facts if fact.name == what)
+            title = {
+                language: f"{_NAMES[kind][language]}: {fact.text[language]}"
+                for language in ("zh", "en")
+            }
+            at = record[moment] if moment else record.as_of
+            entries.append(Happening(kind, at, title, record))
+    return tuple(sorted(entries, key=_order, reverse=True))
 
 
 def _first(records: tuple[Record, ...]) -> Record | None:

@@ -91,6 +91,8 @@ from bihuan.tag import (
 )
 from bihuan.workspace.layout import Layout, load_settings, make_folders
 from bihuan.workspace.portraits import Portraits
+from bihuan.workspace.scenes import Filters, Scenes
+from bihuan.workspace.segments import Cohorts, Segments
 from bihuan.workspace.tag_desk import TagDesk
 from bihuan.workspace.view360 import View360
 
@@ -481,6 +483,26 @@ class Workspace:
     def portraits(self) -> Portraits:
         """Portraits of one customer, of a period, and of how all customers are made up."""
         return Portraits(self)
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """Fixed scenes of ``scenes/``: audiences taken by the clock."""
+        return Scenes(self)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """Saved filters of ``filters/``, filled in by a clerk."""
+        return Filters(self)
+
+    @cached_property
+    def cohorts(self) -> Cohorts:
+        """Snapshot cohorts: frozen at a date, followed afterwards."""
+        return Cohorts(self)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """Matrix, clusters and automatic classification."""
+        return Segments(self)
 
     @property
     def rooms(self) -> Rooms:

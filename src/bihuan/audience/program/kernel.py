@@ -288,39 +288,91 @@ def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
 
 
 @njit(cache=True, nogil=True)
-def narrow(bits, before, keep, plane, start, end):
-    """Keep the rows whose bit in the plane ``before`` is ``keep``; count ``plane`` among them.
+def _keep_rows(bits, high, high_is_one, low, low_is_one, start, end):
+    """Keep the rows whose bits in two planes are as said, in words ``start .. end - 1``.
 
     Parameters
     ----------
     bits
-        Rows still in question, changed in place.
-    before, plane
+        Rows in question, changed in place.
+    high, low
         Addresses of planes; 0 for none.
-    keep
-        1 or 0.
+    high_is_one, low_is_one
+        Whether the bit must be 1.
+    start, end
+        Words.
+    """
+    left, offset = bits[start:end], np.uint64(8 * start)
+    all_ones = ~np.uint64(0)
+    not_low = np.uint64(0) if low_is_one else all_ones
+    not_high = np.uint64(0) if high_is_one else all_ones
+    if low:
+        b = carray(words_at(low + offset), (end - start,))
+        if high:
+            a = carray(words_at(high + offset), (end - start,))
+            for i in range(len(left)):
+                left[i] &= (a[i] ^ not_high) & (b[i] ^ not_low)
+        else:
+            for i in range(len(left)):
+                left[i] &= b[i] ^ not_low
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(bits, high, low, start, end):
+    """Count rows by their bits in two planes, in words ``start .. end - 1``.
+
+    Parameters
+    ----------
+    bits
+        The rows.
+    high, low
+        Addresses of planes; 0 for none: a plane of zeros.
     start, end
         Words.
 
     Returns
     -------
-    int64
-        Rows left whose bit in ``plane`` is 1; without a plane, rows left.
+    (int64, int64, int64, int64)
+        Rows whose two bits, high before low, are 00, 01, 10 and 11.
     """
-    width = end - start
-    left = bits[start:end]
-    offset = np.uint64(8 * start)
-    if before:
-        last = carray(words_at(before + offset), (width,))
-        if keep:
-            for i in range(len(left)):
-                left[i] &= last[i]
-        else:
-            for i in range(len(left)):
-                left[i] &= ~last[i]
-    if not plane:
-        return np.int64(_ones_of(left))
-    return np.int64(_ones_of_both(left, carray(words_at(plane + offset), (width,))))
+    left, offset = bits[start:end], np.uint64(8 * start)
+    zero, one, two, three = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    if high:
+        a = carray(words_at(high + offset), (end - start,))
+        b = carray(words_at(low + offset), (end - start,))
+        for i in range(len(left)):
+            x, y, z = left[i], a[i], b[i]
+            zero += count_ones(x & ~y & ~z)
+            one += count_ones(x & ~y & z)
+            two += count_ones(x & y & ~z)
+            three += count_ones(x & y & z)
+    elif low:
+        b = carray(words_at(low + offset), (end - start,))
+        for i in range(len(left)):
+            zero += count_ones(left[i] & ~b[i])
+            one += count_ones(left[i] & b[i])
+    else:
+        zero = _ones_of(left)
+    return np.int64(zero), np.int64(one), np.int64(two), np.int64(three)
+
+
+@njit(cache=True, nogil=True)
+def divide_rows(bits, last_high, last_low, kept, high, low, start, end):
+    """Keep the rows whose bits in the last two planes were ``kept``, count by the next two.
+
+    Stretch by stretch, so that the rows are still in the cache when they are counted; otherwise
+    as :func:`_keep_rows` and :func:`_count_pairs`.
+    """
+    found = np.zeros(4, np.int64)
+    for begin in range(start, end, BLOCK):
+        stop = min(begin + BLOCK, end)
+        _keep_rows(bits, last_high, kept >> 1, last_low, kept & 1, begin, stop)
+        zero, one, two, three = _count_pairs(bits, high, low, begin, stop)
+        found[0] += zero
+        found[1] += one
+        found[2] += two
+        found[3] += three
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -75,7 +75,7 @@ def cross(
 
 def ones_in_planes(index: TagIndex, bits: Bits, addresses: NDArray[np.uint64]) -> list[int]:
     """Count, for each plane, the rows among ``bits`` whose bit is 1."""
-    return [_narrow(index, bits, 0, 0, int(address)) for address in addresses]
+    return [int(_halve(index, bits, (0, 0), 0, (0, int(plane)))[1]) for plane in addresses]
 
 
 def rows_of(index: TagIndex, bits: Bits, size: int) -> Rows:
@@ -121,34 +121,39 @@ def walk(
 
     Notes
     -----
-    From the highest bit down, the rows still in question are halved by their bit: if those on the
-    wanted side are enough, the answer is among them, else they are all taken and the rest decides.
-    Each plane is read twice, once to count and once, while the next is counted, to keep.
+    From the highest bits down, two at a time, the rows still in question are divided by their
+    bits: if those with the most wanted bits are enough, the answer is among them, else they are
+    all taken and the next are asked. Each pair of planes is read twice, to count, and to keep
+    while the next pair is counted.
     """
-    addresses = [int(address) for address in planes.bit_addresses]
-    left, need, code, before, keep = known, size, 0, 0, 0
-    for bit in range(len(addresses) - 1, -1, -1):
-        ones = _narrow(index, bits, before, keep, addresses[bit])
-        wanted = ones if side == "top" else left - ones
-        taken = wanted >= need
-        keep = int(taken == (side == "top"))
-        need -= 0 if taken else wanted
-        left = ones if keep else left - ones
-        code |= keep << bit
-        before = addresses[bit]
-    ties = _narrow(index, bits, before, keep, 0)
+    addresses = [0] * (len(planes.bit_addresses) % 2)  # a pair may lack its high plane
+    addresses += [int(address) for address in planes.bit_addresses[::-1]]
+    need, code, pair, kept, ties = size, 0, (0, 0), 0, known
+    for high, low in zip(addresses[::2], addresses[1::2], strict=True):
+        counts = _halve(index, bits, pair, kept, (high, low))
+        pair = (high, low)
+        for kept in (3, 2, 1, 0) if side == "top" else (0, 1, 2, 3):
+            ties = int(counts[kept])
+            if ties >= need:
+                break
+            need -= ties
+        code = code << 2 | kept
     return code, size - need, ties
 
 
-def _narrow(index: TagIndex, bits: Bits, before: int, keep: int, plane: int) -> int:
-    from bihuan.audience.program.kernel import narrow
+def _halve(
+    index: TagIndex, bits: Bits, before: tuple[int, int], kept: int, pair: tuple[int, int]
+) -> Counts:
+    """Keep the rows whose bits in two planes were ``kept``; count the rest by the next two."""
+    from bihuan.audience.program.kernel import divide_rows
 
-    last, next_ = np.uint64(before), np.uint64(plane)
+    (last_high, last_low), (high, low) = np.array(before, np.uint64), np.array(pair, np.uint64)
 
-    def work(start: int, end: int) -> int:
-        return int(narrow(bits, last, keep, next_, start, end))
+    def work(start: int, end: int) -> tuple[int, int, int, int]:
+        return divide_rows(bits, last_high, last_low, kept, high, low, start, end)  # type: ignore[no-any-return]
 
-    return sum(on_each_part(work, -(-index.rows // 64)))
+    found: Counts = np.sum(on_each_part(work, -(-index.rows // 64)), axis=0, dtype=np.int64)
+    return found
 
 
 def _blocks(index: TagIndex) -> int:

@@ -9,7 +9,8 @@ from bihuan.evaluation.report import plan, process, result
 from bihuan.evaluation.report.page import KeyFigure, Report
 from bihuan.evaluation.report.summary import CampaignReport
 from bihuan.evaluation.roi import Estimate, Roi
-from bihuan.evaluation.text import Kind, NotEstimable, Text, both
+from bihuan.evaluation.text import Kind, Text, both, reason_of
+from bihuan.kernel import NotEstimable
 
 _CHAPTERS = (
     plan.goal,
@@ -62,7 +63,7 @@ def _strip(report: CampaignReport) -> list[KeyFigure]:
             KeyFigure(
                 Text("效果", "Effect"),
                 Text("无法估计", "Not estimable"),
-                note=report.effect.text,
+                note=reason_of(report.effect),
                 is_main=True,
             )
         )
@@ -106,7 +107,7 @@ def _money_figures(report: CampaignReport, roi: Roi) -> list[KeyFigure]:
 
     def figure(title: Text, estimate: Estimate | NotEstimable, kind: Kind) -> KeyFigure:
         if isinstance(estimate, NotEstimable):
-            return KeyFigure(title, Text("无法估计", "Not estimable"), note=estimate.text)
+            return KeyFigure(title, Text("无法估计", "Not estimable"), note=reason_of(estimate))
         note = both(kind, estimate.low, high=estimate.high, currency=money)
         if math.isinf(estimate.high):
             note = Text("至少 {low}", "at least {low}").fill(

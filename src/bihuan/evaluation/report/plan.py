@@ -12,7 +12,8 @@ from bihuan.evaluation.report.chart import Axis, Bar, Bars, Lines, Series, Tone,
 from bihuan.evaluation.report.page import Column, Section, Table
 from bihuan.evaluation.report.summary import CampaignReport, LimitSummary, ModelSummary
 from bihuan.evaluation.roi import Estimate
-from bihuan.evaluation.text import Kind, NotEstimable, Text, Value, both
+from bihuan.evaluation.text import Kind, Text, Value, both, reason_of
+from bihuan.kernel import NotEstimable
 
 _CUSTOMERS = Text("客户数", "Customers")
 _STEP = Text("步骤", "Step")
@@ -29,7 +30,7 @@ def goal(campaign: CampaignReport) -> Section | None:
     reached, verdict = given.reached, _verdict(given.reached, given.target)
     shown: Text | None = None
     if isinstance(reached, NotEstimable):
-        shown = reached.text
+        shown = reason_of(reached)
         finding = Text(
             "目标：{metric}达到 {target}；是否达成无法估计。",
             "Goal: {metric} of {target}; whether it was reached cannot be estimated.",

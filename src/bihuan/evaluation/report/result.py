@@ -9,7 +9,8 @@ from bihuan.evaluation.report.chart import Bar, Bars, Range, Ranges, Tone
 from bihuan.evaluation.report.page import Column, Section, Table
 from bihuan.evaluation.report.summary import CampaignReport
 from bihuan.evaluation.roi import Estimate, Roi, RoiLine
-from bihuan.evaluation.text import Kind, NotEstimable, Text, Value, both, name_of
+from bihuan.evaluation.text import Kind, Text, Value, both, name_of, reason_of
+from bihuan.kernel import NotEstimable
 
 _CHANNEL = Text("渠道", "Channel")
 _TOTAL = Text("合计", "Total")
@@ -26,7 +27,7 @@ def effect(campaign: CampaignReport) -> Section | None:
         return None
     if isinstance(given, NotEstimable):
         finding = Text("活动效果无法估计：{r}", "The effect cannot be estimated: {r}")
-        return Section("effect", title, finding.fill(r=given.text))
+        return Section("effect", title, finding.fill(r=reason_of(given)))
     kind, currency = campaign.figure_kind, campaign.currency
     ranges = [
         Range(
@@ -144,7 +145,7 @@ def _effect_table(campaign: CampaignReport, given: Effect) -> Table:
 def _effect_notes(campaign: CampaignReport, given: Effect) -> list[Text]:
     notes = [given.method]
     if isinstance(given.lift, NotEstimable):
-        notes.append(Text("相对提升：{r}", "Relative effect: {r}").fill(r=given.lift.text))
+        notes.append(Text("相对提升：{r}", "Relative effect: {r}").fill(r=reason_of(given.lift)))
     else:
         notes.append(
             Text("相对提升 {v}（{l} 区间 {i}）。", "Relative effect {v} ({l} interval {i}).").fill(
@@ -232,7 +233,7 @@ def _return_finding(given: Roi, currency: str) -> Text:
         return Text(
             "投入 {cost}；增量收入无法估计：{reason}",
             "{cost} was spent; incremental revenue cannot be estimated: {reason}",
-        ).fill(cost=cost, reason=revenue.text)
+        ).fill(cost=cost, reason=reason_of(revenue))
     brought = Text(
         "投入 {cost}，带来增量收入 {revenue}（{interval}）",
         "{cost} brought {revenue} of incremental revenue ({interval})",
@@ -253,7 +254,7 @@ def _return_finding(given: Roi, currency: str) -> Text:
 def _return_table(given: Roi, currency: str) -> Table:
     def line(name: Text, estimate: Estimate | NotEstimable, kind: Kind) -> tuple[Value, ...]:
         if isinstance(estimate, NotEstimable):
-            return (name, estimate.text, None, None)
+            return (name, reason_of(estimate), None, None)
         figures = (estimate.value, estimate.low, estimate.high)
         return (name, *(both(kind, figure, currency=currency) for figure in figures))
 
@@ -291,7 +292,7 @@ def _return_table(given: Roi, currency: str) -> Table:
                 total.gross_revenue,
                 Kind.MONEY,
             ),
-            (gross, given.gross_roi.text, None, None)
+            (gross, reason_of(given.gross_roi), None, None)
             if isinstance(given.gross_roi, NotEstimable)
             else counted(gross, given.gross_roi, Kind.RATIO),
         ),

@@ -10,7 +10,8 @@ from bihuan.evaluation.effect import Effect
 from bihuan.evaluation.funnel import Funnel
 from bihuan.evaluation.report.page import Section
 from bihuan.evaluation.roi import Estimate, Roi
-from bihuan.evaluation.text import CHANNELS, Kind, NotEstimable, Text
+from bihuan.evaluation.text import CHANNELS, Kind, Text
+from bihuan.kernel import NotEstimable
 
 
 @dataclass(frozen=True, slots=True)

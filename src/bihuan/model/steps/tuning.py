@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bihuan.kernel import DefectError, UserError, random_stream
+from bihuan.kernel import DefectError, NotEstimable, UserError, random_stream
 from bihuan.model.card import Step
 from bihuan.model.frame import Columns
-from bihuan.model.metrics import NotEstimable, auc
+from bihuan.model.metrics import auc
 from bihuan.model.steps.calibration import Calibration, choose_calibration
 from bihuan.model.steps.features import Prepared, prepare
 from bihuan.model.steps.learner import (
