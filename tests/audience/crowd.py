@@ -34,6 +34,7 @@ def crowd(size: int, seed: int = 7) -> list[dict[str, Any]]:
             "has_contract": bool(rng.random() < 0.4),
             "on_red_list": bool(event[i]),
             "brand": f"brand {i}",
+            "balance": Decimal(int(tenure[i]) * 37 + 448) / 100,
         }
         rows.append({name: value for name, value in row.items() if value is not None})
     return rows

@@ -23,7 +23,16 @@ from .crowd import crowd
 
 ROWS = crowd(6000)
 RED = Goal(parse("on_red_list"))
-NAMES = ["arpu", "tenure_months", "city", "mms_count", "has_contract", "brand", "churn_score"]
+NAMES = [
+    "balance",
+    "arpu",
+    "tenure_months",
+    "city",
+    "mms_count",
+    "has_contract",
+    "brand",
+    "churn_score",
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ class TestRankTags:
         assert ranked["has_contract"].figures.information_value < 0.02
 
     def test_every_bin_is_an_audience_that_counts_the_same(self, ranked, profiles):
-        for name in ("arpu", "churn_score", "city", "has_contract", "mms_count"):
+        for name in ("arpu", "balance", "churn_score", "city", "has_contract", "mms_count"):
             found = ranked[name]
             assert sum(b.rows for b in found.bins) == len(ROWS)
             for part in found.bins:

@@ -79,6 +79,42 @@ class TestJson:
         assert stored["customer"] == stored["subscription"] == 7043
         assert report["quarantine_id"] is None
 
+    def test_quality_tells_of_the_table_and_of_its_columns(self, filled: Shell) -> None:
+        told = filled.json("quality", "bill", "--as-of", AS_OF)
+        assert (told["grain"], told["rows"], told["duplicate_keys"]) == ("period", 7043, 0)
+        assert told["key"] == "account_id, subscription_id"
+        assert "customer_id: 1" in told["rows_per_subject"]
+        assert told["age_days"] is not None
+        assert told["missing_months"] == ""
+        assert {column["column"] for column in told["columns"]} >= {"amount", "customer_id"}
+        code, out, _ = filled.run("quality", "bill", "--as-of", AS_OF, "-w", str(filled.folder))
+        assert code == 0
+        for word in ("grain", "key", "rows_per_subject", "duplicate_keys", "age_days",
+                     "missing_months"):  # fmt: skip
+            assert word in out, word
+
+    def test_quality_names_what_is_beyond_its_limit(self, filled: Shell, tmp_path: Path) -> None:
+        file = tmp_path / "bills.csv"
+        file.write_text("id,fee\na,1\nb,\nc,\nd,\n", encoding="utf-8")
+        mapping = filled.folder / "mappings" / "few.yaml"
+        mapping.write_text(
+            "tables:\n  bill:\n    columns: {account_id: id, subscription_id: id, customer_id: id,"
+            " amount: fee}\n", encoding="utf-8",
+        )  # fmt: skip
+        filled.json("ingest", str(file), "--mapping", "few", "--as-of", "2026-12-31")
+        told = filled.json("quality", "bill", "--as-of", "2026-12-31")
+        assert told["missing_months"] == "2026-11"
+        kinds = {finding["kind"] for finding in told["findings"]}
+        assert {"missing", "missing_month", "row_change"} <= kinds
+
+    def test_it_runs_as_a_module(self, shell: Shell) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "bihuan.cli", "tags", "list", "-w", str(shell.folder), "--json"],
+            capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0
+        assert len(json.loads(done.stdout)) > 20
+
     def test_audience_is_counted_and_written(self, filled: Shell, tmp_path: Path) -> None:
         out = tmp_path / "list.csv"
         answer = filled.json(

@@ -286,7 +286,7 @@ class TestParquet:
         path = room.root / "t.parquet"
         pq.write_table(pa.table({"id": pa.array([], pa.string())}), path)
         with pytest.raises(UnreadableSourceError, match="no rows"):
-            opened(path)
+            rows(opened(path))
 
 
 class TestPrefetch:

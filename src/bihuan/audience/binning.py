@@ -15,6 +15,7 @@ from sqlglot import exp
 from bihuan.audience.algebra import Compare, In, Missing, Node, Not, all_of
 from bihuan.audience.sql import tag_columns
 from bihuan.data import ColumnType, Engine
+from bihuan.kernel import DefectError
 from bihuan.tag import TagTable
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -234,13 +235,16 @@ class _Scan:
         return counted
 
     def _tally(self, name: str, bounds: _Bounds) -> exp.Expr:
-        if isinstance(bounds, int) or not self._is_ordered(name):
-            return exp.func("histogram", self.value(name))
-        limits = [_literal(bound) for bound in bounds] or [exp.null()]
-        return exp.func("histogram", self.value(name), exp.Array(expressions=limits))
-
-    def _is_ordered(self, name: str) -> bool:
-        return self.tags.fields[name].type not in (ColumnType.STRING, ColumnType.BOOLEAN)
+        value = self.value(name)
+        if isinstance(bounds, int) or not bounds:
+            return exp.func("histogram", value)
+        if self.tags.fields[name].type is ColumnType.MONEY:
+            # decimals would be counted as doubles; hundredths are whole numbers
+            value = exp.cast(exp.Mul(this=value, expression=exp.Literal.number(100)), "BIGINT")
+            bounds = [int(bound * 100) for bound in bounds]
+        return exp.func(
+            "histogram", value, exp.Array(expressions=[_literal(bound) for bound in bounds])
+        )
 
 
 def _count(
@@ -274,8 +278,12 @@ def _literal(bound: Any) -> exp.Expr:
 
 
 def _intervals(name: str, cells: _Cells, bounds: Sequence[Any]) -> Binned:
-    beyond = [found for value, found in cells.items() if value is not None and value not in bounds]
-    counts = [*(cells.get(bound, (0, 0)) for bound in bounds), *(beyond or [(0, 0)])]
+    # in the order of the bounds, each there even if empty, then what lies beyond the last
+    counts = [found for value, found in cells.items() if value is not None]
+    if not bounds:
+        counts = [(sum(rows for rows, _ in counts), sum(events for _, events in counts))]
+    elif not len(bounds) <= len(counts) <= len(bounds) + 1:
+        raise DefectError(f"'{name}' was cut at {len(bounds)} bounds into {len(counts)} bins.")
     bins = []
     for i, (rows, events) in enumerate(counts):
         if rows:

@@ -65,6 +65,11 @@ class Figures:
     best: Bin
     by_chance: float
 
+    @property
+    def is_real(self) -> bool:
+        """Whether the bins differ by more than chance explains (5 %)."""
+        return self.by_chance <= 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class TagRelevance:
@@ -144,11 +149,12 @@ class Relevance:
         raise KeyError(tag)
 
     def key_tags(self, count: int = 10) -> tuple[TagRelevance, ...]:
-        """Return the pinned tags and the best of the others that are above suspicion."""
+        """Return the pinned tags and the best of the others, above suspicion and above chance."""
         chosen = [
             tag
             for tag in self.tags
-            if tag.pinned or not (tag.leaks or isinstance(tag.figures, NotEstimable))
+            if tag.pinned
+            or not (tag.leaks or isinstance(tag.figures, NotEstimable) or not tag.figures.is_real)
         ]
         return tuple(chosen[:count])
 

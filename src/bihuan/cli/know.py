@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bihuan.cli.app import HERE, AsJson, AsOf, Folder, app, open_here, tags_app
+from bihuan.data import QualityProfile
 from bihuan.kernel import UserError
 from bihuan.pack import PACKS
 
@@ -121,12 +122,39 @@ def quality(
     """
     ws, screen = open_here(workspace, as_json)
     profile = ws.quality(table, as_of)
-    rows = profile.table().to_pylist()
+    rows, findings = profile.table().to_pylist(), profile.findings()
+    whole = _of_table(profile)
+    screen.table(
+        [{"measure": name, "value": value} for name, value in whole.items()],
+        title=f"{table} {profile.as_of}",
+    )
     screen.table(rows)
+    screen.table(
+        [{"finding": screen.title(f.message), "value": f.value, "limit": f.limit} for f in findings]
+    )
+    if not findings:
+        screen.say("未发现超限问题", "Nothing is beyond its limit")
     if picture is not None:
         picture.write_text(profile.picture(), encoding="utf-8")
         screen.say(f"图已写入 {picture}", f"Picture written to {picture}")
-    screen.result(rows)
+    screen.result({**whole, "findings": findings, "columns": rows})
+
+
+def _of_table(profile: QualityProfile) -> dict[str, Any]:
+    """Return what is known of the table as a whole: granularity, keys, history, freshness."""
+    per_subject = profile.rows_per_subject
+    return {
+        "grain": profile.grain,
+        "key": ", ".join(profile.key),
+        "rows": profile.rows,
+        "rows_per_subject": ", ".join(f"{k}: {v:.4g}" for k, v in per_subject.items()),
+        "duplicate_keys": profile.duplicate_keys,
+        "age_days": profile.age_days,
+        "missing_months": ", ".join(profile.missing_months),
+        "row_change": profile.row_change,
+        "outside_month": profile.outside_month,
+        "snapshots": len(profile.dates),
+    }
 
 
 @tags_app.command(name="derive")

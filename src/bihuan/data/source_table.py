@@ -178,8 +178,6 @@ def open_parquet(path: Path) -> TableSource:
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, "Parquet", error) from error
 
-    if not rows:
-        raise empty_source(path.name)
     facts = SourceFacts(path.name, "parquet", file_sha256(path), tuple(names), float(rows))
     return TableSource(facts, chunks)
 
@@ -223,7 +221,7 @@ def open_excel(path: Path, form: SourceFormat) -> TableSource:
     header = form.columns or unique_names(
         [str(as_text(cell)).strip() for cell in (rows.pop(0)[1] if rows else [])]
     )
-    if not rows:
+    if not header:
         raise empty_source(f"{path.name} [{sheet_name}]")
 
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
@@ -280,9 +278,6 @@ def open_spss(path: Path, form: SourceFormat) -> TableSource:
             for name in names
         }
     )
-    if not table.num_rows:
-        raise empty_source(path.name)
-
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
         for start in range(0, table.num_rows, BLOCK_ROWS):
             part = table.slice(start, BLOCK_ROWS)

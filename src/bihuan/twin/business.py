@@ -285,7 +285,7 @@ def _enterprise_facts(
             "overdue_amount": np.where(rng.random(len(who)) < 0.04, amount, 0.0),
         },
         "enterprise_contact": {
-            "contact_id": pa.array([f"v{day:%Y%m}{i:06d}" for i in range(len(seen))], pa.string()),
+            "contact_id": numbered(f"v{day:%Y%m}", len(seen)),
             "enterprise_id": enterprises.ids.take(pa.array(seen, pa.int64())),
             "kind": choose(rng, ("visit", "call", "online"), len(seen), p=np.array([3.0, 5, 2])),
             "contacted_at": as_timestamps(moments(rng, day, len(seen))),
@@ -328,9 +328,7 @@ def _line_facts(
         },
         "line_visit": _visits(rng, lines),
         "line_attack": {
-            "attack_id": pa.array(
-                [f"k{day:%Y%m}{i:06d}" for i in range(len(attacked))], pa.string()
-            ),
+            "attack_id": numbered(f"k{day:%Y%m}", len(attacked)),
             "leased_line_id": lines.ids.take(pa.array(attacked, pa.int64())),
             "kind": choose(
                 rng, ("flood", "scan", "intrusion"), len(attacked), p=np.array([3.0, 5, 1])
@@ -340,7 +338,7 @@ def _line_facts(
             "minutes": np.round(rng.gamma(1.2, 25, len(attacked)) * severity, 0),
         },
         "line_fault": {
-            "fault_id": pa.array([f"f{day:%Y%m}{i:06d}" for i in range(len(broken))], pa.string()),
+            "fault_id": numbered(f"f{day:%Y%m}", len(broken)),
             "leased_line_id": lines.ids.take(pa.array(broken, pa.int64())),
             "cause": choose(
                 rng, ("access", "backbone", "customer"), len(broken), p=np.array([5.0, 2, 3])

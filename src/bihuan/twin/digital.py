@@ -26,6 +26,7 @@ from bihuan.twin.month import (
     as_timestamps,
     moments,
     month_ends,
+    numbered,
 )
 
 BUSINESSES = ("broadband", "plan_4g", "plan_5g", "data_pack")
@@ -132,7 +133,7 @@ def _trajectories(
     channel = rng.choice(len(CHANNELS), k, p=[0.5, 0.25, 0.15, 0.1])[session]
     nobody = pa.scalar(None, pa.string())
     return {
-        "event_id": pa.array([f"d{day:%Y%m}{i:08d}" for i in range(len(at))], pa.string()),
+        "event_id": numbered(f"d{day:%Y%m}", len(at)),
         "customer_id": pc.if_else(pa.array(signed_in[session]), own, nobody),
         "kind": kinds,
         "occurred_at": as_timestamps(at),

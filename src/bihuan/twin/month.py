@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bihuan.data import Publication, TableContract
@@ -52,8 +53,15 @@ def days_before(as_of: date, days: Ints) -> pa.Array:
 
 
 def numbered(prefix: str, count: int) -> pa.Array:
-    """Return ids ``<prefix>000000``, ``<prefix>000001``, ... in their sort order."""
-    return pa.array([f"{prefix}{i:06d}" for i in range(count)], pa.string())
+    """Return ids ``<prefix>00000000``, ``<prefix>00000001``, ... in their sort order.
+
+    Examples
+    --------
+    >>> numbered("e", 2).to_pylist()
+    ['e00000000', 'e00000001']
+    """
+    digits = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 8, "0")
+    return pc.binary_join_element_wise(prefix, digits, "")
 
 
 def choose(rng: np.random.Generator, codes: tuple[str, ...], count: int, *, p: Floats) -> pa.Array:

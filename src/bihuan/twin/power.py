@@ -265,7 +265,7 @@ def _payments(
     days = rng.poisson(np.exp(-1.2 - 0.9 * supplied.patience[paid]))
     return {
         "electricity_payment": {
-            "payment_id": pa.array([f"y{day:%Y%m}{i:08d}" for i in paid], pa.string()),
+            "payment_id": numbered(f"y{day:%Y%m}", len(paid)),
             "customer_id": supplied.ids.take(pa.array(paid)),
             "channel": choose(rng, CHANNELS, len(paid), p=supplied.channel[paid]),
             "amount": bill["amount"][paid],
@@ -287,8 +287,8 @@ def _outages(
     minutes = np.round(rng.gamma(1.5, 70, len(failed)), 0)
     planned = rng.random(len(failed)) < 0.4
     counts = np.bincount(supplied.line, minlength=n)
-    outage, who = np.nonzero(failed[:, None] == supplied.line[None, :])
-    ids = pa.array([f"o{day:%Y%m}{i:05d}" for i in range(len(failed))], pa.string())
+    outage, who = _sufferers(supplied.line, failed, counts)
+    ids = numbered(f"o{day:%Y%m}", len(failed))
     kind = pa.array(np.where(planned, "planned", "fault").tolist(), pa.string())
     return {
         "power_outage": {
@@ -314,6 +314,15 @@ def _outages(
     }
 
 
+def _sufferers(line: Ints, failed: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Pair each outage with every customer of its line, as places of both."""
+    order = np.argsort(line, kind="stable")
+    first = np.searchsorted(line[order], failed)
+    size = counts[failed]
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return np.repeat(np.arange(len(failed)), size), order[np.repeat(first, size) + within]
+
+
 def _requests(
     rng: np.random.Generator, supplied: _Supplied, suffered: Columns, day: date
 ) -> dict[str, Columns]:
@@ -326,7 +335,7 @@ def _requests(
     grade = np.clip(np.round(4 - 1.8 * angry + rng.standard_normal(len(who))), 1, 5).astype(int)
     return {
         "power_service": {
-            "service_id": pa.array([f"q{day:%Y%m}{i:06d}" for i in range(len(who))], pa.string()),
+            "service_id": numbered(f"q{day:%Y%m}", len(who)),
             "customer_id": supplied.ids.take(pa.array(who, pa.int64())),
             "kind": pc.if_else(pa.array(angry), "complaint", other),
             "topic": choose(

@@ -205,6 +205,7 @@ class Portraits:
             self.period(first).table,
             list(dict.fromkeys((*names, *tags))),
             engine=ws.engine,
+            dictionary=ws.dictionary,
         )
 
     def html(self, picture: Portrait | Structure | Sequence[Structure]) -> str:
