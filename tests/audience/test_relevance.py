@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import chi2_contingency
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
@@ -87,6 +88,8 @@ class TestRankTags:
         rate = np.array([b.rate for b in found.bins])
         assert found.figures.area == pytest.approx(roc_auc_score(label, rate[place]))
         best = max(b.rate for b in found.bins if b.rows >= 30)
+        cells = np.array([events, others])
+        assert found.figures.by_chance == pytest.approx(chi2_contingency(cells).pvalue)
         assert found.figures.lift == pytest.approx(best / (sum(events) / len(ROWS)))
 
     def test_counts_and_missing(self, ranked):

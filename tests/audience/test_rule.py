@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,11 +16,15 @@ from bihuan.audience import (
     apply_rules,
     load_rules,
     parse,
+    what_would_move,
 )
+from bihuan.audience.bind import TagTypeError
 from bihuan.audience.rule import RuleError, wilson
+from bihuan.audience.rule_order import reorder
 from bihuan.kernel.document import DocumentError
 
 TITLE = {"zh": "规则", "en": "Rule"}
+WORDS = ["rank", "reason_zh", "reason_en"]
 
 
 def rule(name, condition, *, priority=1, score=0.0):
@@ -55,7 +61,7 @@ class TestApplyRules:
             [2, 1, 1, 1], [1, 2, 2, 1], [1, 2, 3, 2], [1, 1, 2, 3],
         ]  # fmt: skip
         assert report.several_share == pytest.approx(3 / 5)
-        assert report.winners.to_pylist() == [
+        assert report.winners.drop_columns(WORDS).to_pylist() == [
             {"customer_id": c, "rule": r, "offer_id": f"offer_{r}", "priority": p, "score": s,
              "n_matched": n}
             for c, r, p, s, n in [
@@ -120,6 +126,85 @@ class TestApplyRules:
             rule("x", "nobody", priority=0)
         with pytest.raises(RuleError, match="finite"):
             rule("x", "nobody", score=float("nan"))
+
+
+class TestReasonsAndRanks:
+    def test_each_winner_says_why(self, tags, engine):
+        report = apply_rules([MMS, RICH, OTHER, BEST], tags, engine=engine)
+        said = {r["customer_id"]: r["reason_en"] for r in report.winners.to_pylist()}
+        assert said == {
+            "a": "the only rule met",
+            "b": "same priority and score, name before mms",
+            "c": "priority 1 before 2 of best_mms",
+            "d": "same priority, score 0.9 above 0.3 of also_mms",
+            "f": "the only rule met",
+        }
+        zh = report.winners["reason_zh"].to_pylist()
+        assert zh[2] == "优先级 1 先于 best_mms 的 2"
+
+    def test_who_meets_one_rule_only(self, tags, engine):
+        report = apply_rules([MMS, RICH, OTHER, BEST], tags, engine=engine)
+        assert {c.rule.name: c.alone for c in report.counts} == {
+            "rich": 1, "best_mms": 0, "also_mms": 0, "mms": 1
+        }  # fmt: skip
+
+    def test_a_tag_orders_those_whom_a_rule_won(self, tags, engine):
+        ordered = dataclasses.replace(OTHER, rank_by="mms_count", priority=1)
+        report = apply_rules([ordered, MMS], tags, engine=engine)
+        ranks = {r["customer_id"]: (r["rule"], r["rank"]) for r in report.winners.to_pylist()}
+        assert ranks == {
+            "a": ("mms", None), "b": ("also_mms", 3), "c": ("also_mms", 1), "d": ("also_mms", 1)
+        }  # fmt: skip
+
+    def test_without_a_value_there_is_no_rank(self, tags, engine):
+        ordered = dataclasses.replace(rule("all", "everyone"), rank_by="arpu")
+        report = apply_rules([ordered], tags, engine=engine)
+        assert report.winners["rank"].to_pylist() == [None, None, 1, None, 3, 2]
+
+    def test_only_a_number_orders(self, tags, engine):
+        with pytest.raises(TagTypeError, match="brand"):
+            apply_rules([dataclasses.replace(MMS, rank_by="brand")], tags, engine=engine)
+
+
+class TestWhatWouldMove:
+    ANSWERS = pa.table(
+        {"customer_id": ["a", "b", "c", "d", "f"], "response": [True, False, True, True, False]}
+    )
+
+    def test_only_those_who_meet_several_move(self, tags, engine):
+        rules = [MMS, RICH, OTHER, BEST]
+        effect = what_would_move(
+            rules, ["mms", "also_mms", "best_mms", "rich"], tags, engine=engine,
+            responses=self.ANSWERS,
+        )  # fmt: skip
+        moves = [(m.source, m.target, m.customers) for m in effect.moves]
+        assert moves == [("also_mms", "mms", 1), ("best_mms", "also_mms", 1), ("rich", "mms", 1)]
+        assert effect.moved == 3
+        assert effect.won_before == {"rich": 2, "best_mms": 1, "also_mms": 1, "mms": 1}
+        assert effect.won_after == {"rich": 1, "best_mms": 0, "also_mms": 1, "mms": 3}
+        # rates: rich 1/2, best_mms 2/2, also_mms 2/3, mms 2/3
+        assert effect.expected_before == pytest.approx(2 * 0.5 + 1 + 2 / 3 + 2 / 3)
+        assert effect.expected_after == pytest.approx(0.5 + 2 / 3 + 3 * 2 / 3)
+
+    def test_agrees_with_applying_the_other_order(self, tags, engine):
+        rules, order = [MMS, RICH, OTHER, BEST], ["also_mms", "rich", "mms", "best_mms"]
+        effect = what_would_move(rules, order, tags, engine=engine)
+        changed = apply_rules(reorder(rules, order), tags, engine=engine)
+        assert effect.won_after == {c.rule.name: c.won for c in changed.counts}
+        before = {r["customer_id"]: r["rule"] for r in apply_rules(
+            rules, tags, engine=engine).winners.to_pylist()}  # fmt: skip
+        after = {r["customer_id"]: r["rule"] for r in changed.winners.to_pylist()}
+        assert effect.moved == sum(before[c] != after[c] for c in before)
+
+    def test_the_same_order_moves_nobody(self, tags, engine):
+        effect = what_would_move([MMS, RICH], ["rich", "mms"], tags, engine=engine)
+        assert effect.moves == ()
+        assert isinstance(effect.expected_before, NotEstimable)
+
+    def test_every_rule_must_be_named_once(self, tags, engine):
+        for order in (["mms"], ["mms", "mms"], ["mms", "poor"]):
+            with pytest.raises(RuleError, match="every rule once"):
+                what_would_move([MMS, RICH], order, tags, engine=engine)
 
 
 class TestWilson:

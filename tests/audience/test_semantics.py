@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 
 import numpy as np
@@ -74,6 +75,21 @@ class TestGeneratedTrees:
             answers = reader(normal, world["profiles"])
             problem = _difference(world["trees"], world["profiles"], answers, world["right"])
             assert not problem, f"{name}: {problem}"
+
+
+class TestManyTrees:
+    """``BIHUAN_EXPRESSIONS=200000 pytest -k TestManyTrees`` runs the long form."""
+
+    @pytest.mark.slow
+    def test_all_readers_agree_on_other_trees_and_profiles(self, harness):
+        wanted = int(os.environ.get("BIHUAN_EXPRESSIONS", "5000"))
+        for part in range(-(-wanted // 5_000)):
+            trees = list(harness.random_trees(1_000 + part, 5_000))
+            bound = [bind(tree, harness.FIELDS) for tree in trees]
+            profiles = harness.random_profiles(random_stream(part, "others"), PROFILES)
+            first, *others = (read(bound, profiles) for read in harness.READERS.values())
+            for answers in others:
+                assert not _difference(trees, profiles, answers, first)
 
 
 # ------------------------------------------------------------------------ readers with one defect

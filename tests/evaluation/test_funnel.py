@@ -1,8 +1,13 @@
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from bihuan.evaluation import EvaluationInputError, funnel, review_process, sample_lost
 from bihuan.evaluation.funnel import STEPS, Ends
+from bihuan.feedback import STAGE_RANKS, fold_outcomes
 from bihuan.kernel import random_stream
 
 
@@ -161,3 +166,52 @@ class TestSampleLost:
         finding = review_process(funnel(assignments, outcomes))[1]
         drawn = sample_lost(assignments, outcomes, finding, 99, random_stream(1, "sample"))
         assert drawn["assignment_id"].to_pylist() == ["s0", "s1", "s2"]
+
+
+class TestOneRule:
+    """The funnel and the fold of outcomes tell the same end of every assignment."""
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_any_outcomes_in_any_order_end_alike(self, seed):
+        rng = np.random.default_rng(seed)
+        stages, n = list(STAGE_RANKS), 60
+        ids = [f"a{i}" for i in range(n)]
+        plan = pa.table(
+            {
+                "assignment_id": ids, "channel": ["outbound"] * n, "deployment_id": ["d"] * n,
+                "campaign_id": ["c"] * n, "customer_id": ids, "offer_id": ["o"] * n,
+                "org_unit_id": ["u"] * n, "valid_until": [date(2026, 11, 30)] * n,
+            }
+        )  # fmt: skip
+        k = 200
+        at = [datetime(2026, 11, 2, tzinfo=UTC) + timedelta(hours=int(h)) for h in
+              rng.integers(0, 6, k)]  # fmt: skip
+        outcomes = pa.table(
+            {
+                "outcome_id": [f"o{i:03d}" for i in range(k)],
+                "assignment_id": [ids[i] for i in rng.integers(0, n - 5, k)],
+                "stage": [stages[i] for i in rng.integers(0, len(stages), k)],
+                "occurred_at": at,
+                "amount": pa.nulls(k, pa.decimal128(18, 2)),
+                "cost": pa.nulls(k, pa.decimal128(18, 2)),
+                "reason": pa.nulls(k, pa.string()),
+            }
+        )
+        folded = fold_outcomes(plan, outcomes, today=date(2026, 11, 3))
+        ends = funnel(plan, outcomes).overall.ends
+        counts = Counter(folded["state"].to_pylist())
+        assert {s: getattr(ends, s) for s in (*stages, "pending")} == {
+            s: counts.get(s, 0) for s in (*stages, "pending")
+        }
+
+    def test_of_delivered_and_failed_the_later_counts(self):
+        plan = pa.table({"assignment_id": ["a", "b"], "channel": ["sms", "sms"]})
+        early, late = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 3, tzinfo=UTC)
+        outcomes = pa.table(
+            {
+                "assignment_id": ["a", "a", "b", "b"],
+                "stage": ["delivered", "failed", "delivered", "failed"],
+                "occurred_at": [early, late, late, early],
+            }
+        )
+        assert funnel(plan, outcomes).overall.ends == Ends(failed=1, delivered=1)

@@ -2,6 +2,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 
@@ -425,6 +426,15 @@ class TestBuildReport:
         assert "没有对照组" in section.finding.zh
         assert section.chart is None
         assert report.strip[0].value.en == "Not estimable"
+
+    def test_what_was_gained_is_called_by_its_name(self, campaign_report):
+        kept = Text("多保有的客户", "Customers kept beyond control")
+        report = build_report(replace(campaign_report, gained=kept))
+        section = next(section for section in report.sections if section.id == "return")
+        names = [row[0].en for row in section.table.rows] + [f.title.en for f in report.strip]
+        assert names.count("Customers kept beyond control") == 2
+        assert "Customers kept beyond control: cost of each" in names
+        assert not [name for name in names if "response" in name]
 
     def test_gross_is_always_labelled_as_not_the_effect(self, report):
         section = next(section for section in report.sections if section.id == "return")

@@ -147,7 +147,7 @@ class TestFold:
         assert fold(rows_of(("z", "ordered", 1))) == fold(rows_of())
 
     def test_every_stage_has_a_rank(self, monkeypatch):
-        monkeypatch.setattr(state, "_RANKS", {"delivered": (1, 0)})
+        monkeypatch.setattr(state, "STAGE_RANKS", {"delivered": (1, 0)})
         with pytest.raises(DefectError, match="without a rank"):
             fold(rows_of())
 

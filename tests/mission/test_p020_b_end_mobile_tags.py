@@ -50,9 +50,10 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-@pytest.fixture
-def office(tmp_path, tools) -> SimpleNamespace:
-    """A workspace into which three systems and two hand-kept lists were delivered."""
+@pytest.fixture(scope="module")
+def office(tmp_path_factory, tools) -> SimpleNamespace:
+    """A workspace into which three systems and two hand-kept lists were delivered; read only."""
+    tmp_path = tmp_path_factory.mktemp("office")
     ws: bh.Workspace = tools.open_at(tmp_path / "ws")
     for name in ("customer_base", "enterprise_user"):
         shutil.copy(LIBRARY_FOLDER / f"{name}.yaml", ws.layout.root / "tags" / f"{name}.yaml")
@@ -87,6 +88,13 @@ def office(tmp_path, tools) -> SimpleNamespace:
     ws.ingest(keys, "key_list", OCTOBER)
     ws.portraits.period(OCTOBER)
     return SimpleNamespace(ws=ws, folder=tmp_path)
+
+
+@pytest.fixture
+def own_office(office, tools, tmp_path) -> SimpleNamespace:
+    """A copy of the office that a test may change."""
+    shutil.copytree(office.folder, tmp_path / "office")
+    return SimpleNamespace(ws=tools.open_at(tmp_path / "office" / "ws"), folder=tmp_path / "office")
 
 
 def values(ws: bh.Workspace, *tags: str) -> dict[str, Any]:
@@ -158,11 +166,11 @@ class TestSevenFields:
             "C1": False,
         }
 
-    def test_a27_a28_a_new_list_shows_without_a_new_definition(self, office, tools) -> None:
-        ws = office.ws
+    def test_a27_a28_a_new_list_shows_without_a_new_definition(self, own_office, tools) -> None:
+        ws = own_office.ws
         before = [tag.calculation_id for tag in ws.dictionary.select(category=FIELDS)]
         plans = tools.write_csv(
-            office.folder / "新清单.csv", [PLANS[0], ("互斥套餐", "P19")], "gbk"
+            own_office.folder / "新清单.csv", [PLANS[0], ("互斥套餐", "P19")], "gbk"
         )
         ws.ingest(plans, "plan_list", OCTOBER)
         ws.portraits.period(OCTOBER)
@@ -174,20 +182,20 @@ class TestSevenFields:
     def test_a29_key_customer_list_is_the_users_own(self, office) -> None:
         assert [c for c, on in values(office.ws, "b_end_key_customer").items() if on] == ["B3"]
 
-    def test_a30_group_user_size_in_bands_that_the_user_sets(self, office, tools) -> None:
-        assert values(office.ws, "b_end_group_size") == {
+    def test_a30_group_user_size_in_bands_that_the_user_sets(self, own_office, tools) -> None:
+        assert values(own_office.ws, "b_end_group_size") == {
             "B1": "large",
             "B2": "large",
             "B3": "small",
             "C1": None,
         }
-        path = office.ws.layout.root / "tags" / "enterprise_user.yaml"
+        path = own_office.ws.layout.root / "tags" / "enterprise_user.yaml"
         text = path.read_text(encoding="utf-8")
         assert "{middle: 30, large: 90}" in text
         path.write_text(
             text.replace("{middle: 30, large: 90}", "{middle: 5, large: 500}"), encoding="utf-8"
         )
-        ws = tools.open_at(office.ws.layout.root)
+        ws = tools.open_at(own_office.ws.layout.root)
         ws.portraits.period(OCTOBER)
         assert values(ws, "b_end_group_size") == {
             "B1": "middle",

@@ -188,8 +188,6 @@ def expected(history: dict[date, list | None], name: str, window: int, customer:
 def same(left: Any, right: Any) -> bool:
     if isinstance(left, float) and right is not None:
         return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
-    if isinstance(left, Decimal) and isinstance(right, Decimal):
-        return abs(left - right) <= Decimal("0.01")  # a mean that lies on half a cent
     return bool(left == right)
 
 

@@ -80,6 +80,7 @@ from bihuan.audience.relevance import Relevance, rank_tags
 from bihuan.audience.resources import Resources
 from bihuan.audience.response import ScoreSum, learn_rates
 from bihuan.audience.rule import ExperienceRule, RuleReport, apply_rules, load_rules
+from bihuan.audience.rule_order import OrderEffect, what_would_move
 from bihuan.audience.scene import Scene, load_scene
 from bihuan.audience.scene_log import Resumed, SceneLog, SceneRun
 from bihuan.audience.schedule import SceneStatus, resume_scene, run_due, scene_status
@@ -162,6 +163,8 @@ __all__ = [
     "RuleReport",
     "load_rules",
     "apply_rules",
+    "OrderEffect",
+    "what_would_move",
     "Goal",
     "Relevance",
     "rank_tags",

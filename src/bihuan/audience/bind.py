@@ -37,7 +37,9 @@ from bihuan.audience.literal import AudienceError, Value, day_of, literal_kind
 from bihuan.audience.text import to_text, value_text
 from bihuan.audience.words import RESERVED, excerpt, nearest, place
 from bihuan.data import ColumnType
+from bihuan.kernel import UserError
 from bihuan.tag import TagField
+from bihuan.tag import UnknownTagError as UnknownTagError
 
 _Known: TypeAlias = Compare | In | Between | Flag | Missing
 _STEP = {ColumnType.INTEGER: Fraction(1), ColumnType.MONEY: Fraction(1, 100)}
@@ -46,10 +48,6 @@ _LIMIT = {  # the greatest value that a column of the type can hold
     ColumnType.MONEY: Fraction(10**18 - 1, 100),
 }
 _ORDERED = (ColumnType.INTEGER, ColumnType.MONEY, ColumnType.NUMBER, ColumnType.DATE)
-
-
-class UnknownTagError(AudienceError):
-    """An audience names a tag that there is not, or a title that several tags have."""
 
 
 class TagTypeError(AudienceError):
@@ -434,7 +432,7 @@ def _unknown_audience(wanted: str, saved: Mapping[str, Node]) -> _Words:
 
 
 def _refuse(
-    error: type[AudienceError], node: _Known | Member, words: _Words, index: int | None = None
+    error: type[UserError], node: _Known | Member, words: _Words, index: int | None = None
 ) -> NoReturn:
     """Raise with the place in the text, or with the condition where there is none."""
     problem, remedy, zh, zh_remedy = words

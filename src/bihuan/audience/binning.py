@@ -272,8 +272,9 @@ def _bound(answer: Any) -> _Bounds:
 
 
 def _literal(bound: Any) -> exp.Expr:
-    if isinstance(bound, float):  # a plain 0.1 would be a decimal and lose its last bit
-        return exp.cast(exp.Literal.string(repr(bound)), "DOUBLE")
+    if isinstance(bound, float):  # with an exponent it is a double; without, a decimal
+        text = repr(bound)
+        return exp.Literal.number(text if "e" in text else f"{text}e0")
     return exp.convert(bound)
 
 

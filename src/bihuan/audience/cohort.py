@@ -292,6 +292,11 @@ def follow_cohort(
 def lost_members(cohort: Cohort, later: TagTable, kept: Node, *, engine: Engine) -> pa.Table:
     """List the members who are no longer retained at a later date.
 
+    Parameters
+    ----------
+    cohort, later, kept, engine
+        As in :func:`follow_cohort`.
+
     Returns
     -------
     pyarrow.Table

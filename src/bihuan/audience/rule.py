@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bihuan.audience.algebra import Node
 from bihuan.audience.coverage import Flags, NotEstimable, Overlap, cross, read_flags
 from bihuan.audience.literal import AudienceError
+from bihuan.audience.reader import require_numeric
 from bihuan.audience.snapshot import bind_to
 from bihuan.audience.text import parse
 from bihuan.data import Engine
@@ -52,6 +54,9 @@ class ExperienceRule:
     score
         How promising the rule is by experience; decides between equal priorities, higher first,
         then the name does.
+    rank_by
+        Numeric tag that orders the customers whom the rule wins, greatest first; empty: they are
+        not told apart.
     """
 
     name: str
@@ -60,6 +65,7 @@ class ExperienceRule:
     offer_id: str
     priority: int = 1
     score: float = 0.0
+    rank_by: str = ""
 
     def __post_init__(self) -> None:
         if not self.name or self.priority < 1 or not math.isfinite(self.score):
@@ -103,6 +109,8 @@ class RuleCount:
         The rule.
     matched
         Customers who meet its condition.
+    alone
+        Those of them who meet no other rule, so that no order can move them.
     won
         Customers who get its offer.
     precision
@@ -111,6 +119,7 @@ class RuleCount:
 
     rule: ExperienceRule
     matched: int
+    alone: int
     won: int
     precision: Precision | NotEstimable
 
@@ -128,8 +137,11 @@ class RuleReport:
     overlap
         How many customers meet rule ``i`` and rule ``j``, in the same order.
     winners
-        The id column, ``rule``, ``offer_id``, ``priority``, ``score`` and ``n_matched`` (how many
-        rules the customer meets); one row per customer who meets any, ordered by id.
+        The id column, ``rule``, ``offer_id``, ``priority``, ``score``, ``n_matched`` (how many
+        rules the customer meets), ``rank`` (place among those whom the rule won, by its
+        ``rank_by``, from 1; equal values share a place; null if the rule has no order or the
+        customer no value), ``reason_zh`` and ``reason_en`` (why this rule and not the next); one
+        row per customer who meets any, ordered by id.
     """
 
     base: int
@@ -157,6 +169,7 @@ def load_rules(path: Path) -> tuple[ExperienceRule, ...]:
             offer_id: mobile_newspaper
             priority: 1
             score: 0.5
+            rank_by: mms_count
 
     Raises
     ------
@@ -206,29 +219,59 @@ def apply_rules(
     AudienceError
         If a condition does not bind.
     """
+    ranked, ids, flags = match_rules(rules, tags, engine=engine, within=within, saved=saved)
+    matched = flags.any(axis=1)
+    winner = flags.argmax(axis=1)[matched]
+    answers = _responses(ids, responses, tags.id_column)
+    won = np.bincount(winner, minlength=len(ranked))
+    only = flags.sum(axis=1, dtype=np.int64) == 1
+    counts = [
+        RuleCount(
+            rule,
+            matched=int(flags[:, i].sum()),
+            alone=int((flags[:, i] & only).sum()),
+            won=int(won[i]),
+            precision=_precision(flags[:, i], answers),
+        )
+        for i, rule in enumerate(ranked)
+    ]
+    winners = _winners(ids.filter(pa.array(matched)), ranked, flags[matched], tags.id_column)
+    return RuleReport(
+        base=len(flags),
+        counts=tuple(counts),
+        overlap=cross(tuple(rule.name for rule in ranked), flags),
+        winners=_with_ranks(winners, ranked, tags, engine),
+    )
+
+
+def match_rules(
+    rules: Sequence[ExperienceRule],
+    tags: TagTable,
+    *,
+    engine: Engine,
+    within: Node | None = None,
+    saved: Mapping[str, Node] | None = None,
+) -> tuple[list[ExperienceRule], pa.ChunkedArray, Flags]:
+    """Say for each customer which rules he meets; parameters and errors as :func:`apply_rules`.
+
+    Returns
+    -------
+    tuple
+        Rules in order of precedence, the ids in order, and booleans of shape
+        ``(n_customers, n_rules)``.
+    """
     if not rules:
         raise RuleError(
             "There is no rule to apply.", remedy="Give at least one.", zh="没有可执行的规则。"
         )
     _require_unique(rules, "the rules")
+    for rule in rules:
+        if rule.rank_by:
+            require_numeric(rule.rank_by, tags)
     ranked = sorted(rules, key=lambda rule: (rule.priority, -rule.score, rule.name))
     nodes = [bind_to(tags, rule.condition, saved) for rule in ranked]
     where = None if within is None else bind_to(tags, within, saved)
-    ids, flags = read_flags(nodes, tags, engine=engine, where=where)
-    matched = flags.any(axis=1)
-    winner = flags.argmax(axis=1)[matched]
-    answers = _responses(ids, responses, tags.id_column)
-    won = np.bincount(winner, minlength=len(ranked))
-    counts = [
-        RuleCount(rule, int(flags[:, i].sum()), int(won[i]), _precision(flags[:, i], answers))
-        for i, rule in enumerate(ranked)
-    ]
-    return RuleReport(
-        base=len(flags),
-        counts=tuple(counts),
-        overlap=cross(tuple(rule.name for rule in ranked), flags),
-        winners=_winners(ids.filter(pa.array(matched)), ranked, flags[matched], tags.id_column),
-    )
+    return ranked, *read_flags(nodes, tags, engine=engine, where=where)
 
 
 def wilson(hits: int, known: int) -> tuple[float, float]:
@@ -260,7 +303,7 @@ def wilson(hits: int, known: int) -> tuple[float, float]:
 
 
 def _rule(part: Document) -> ExperienceRule:
-    part.allow("name", "title", "condition", "offer_id", "priority", "score")
+    part.allow("name", "title", "condition", "offer_id", "priority", "score", "rank_by")
     try:
         return ExperienceRule(
             name=part.text("name"),
@@ -269,6 +312,7 @@ def _rule(part: Document) -> ExperienceRule:
             offer_id=part.text("offer_id"),
             priority=part.whole("priority", 1, low=1),
             score=part.number("score", 0.0),
+            rank_by=part.text("rank_by", ""),
         )
     except AudienceError as error:
         raise RuleError(
@@ -292,7 +336,9 @@ def _require_unique(rules: Sequence[ExperienceRule], where: str) -> None:
 def _winners(
     ids: pa.ChunkedArray, ranked: Sequence[ExperienceRule], flags: Flags, id_column: str
 ) -> pa.Table:
-    at = pa.array(flags.argmax(axis=1))
+    first = flags.argmax(axis=1)
+    at = pa.array(first)
+    reasons = _reasons(ranked, flags, first)
     return pa.table(
         {
             id_column: ids,
@@ -301,8 +347,69 @@ def _winners(
             "priority": pa.array([rule.priority for rule in ranked], pa.int64()).take(at),
             "score": pa.array([rule.score for rule in ranked], pa.float64()).take(at),
             "n_matched": pa.array(flags.sum(axis=1, dtype=np.int64)),
+            "reason_zh": reasons["zh"],
+            "reason_en": reasons["en"],
         }
     )
+
+
+def _reasons(
+    ranked: Sequence[ExperienceRule], flags: Flags, first: NDArray[np.intp]
+) -> dict[str, pa.Array]:
+    """Say for each customer why the first of his rules comes before the second."""
+    rest = flags.copy()
+    rest[np.arange(len(flags)), first] = False
+    nobody = len(ranked)
+    second = np.where(rest.any(axis=1), rest.argmax(axis=1), nobody)
+    pairs, place = np.unique(first * (nobody + 1) + second, return_inverse=True)
+    said = [_reason(ranked, *divmod(int(pair), nobody + 1)) for pair in pairs]
+    at = pa.array(place)
+    return {
+        language: pa.array([reason[language] for reason in said], pa.string()).take(at)
+        for language in ("zh", "en")
+    }
+
+
+def _reason(ranked: Sequence[ExperienceRule], first: int, second: int) -> dict[str, str]:
+    if second == len(ranked):
+        return {"zh": "只满足这一条规则", "en": "the only rule met"}
+    one, other = ranked[first], ranked[second]
+    if one.priority != other.priority:
+        return {
+            "zh": f"优先级 {one.priority} 先于 {other.name} 的 {other.priority}",
+            "en": f"priority {one.priority} before {other.priority} of {other.name}",
+        }
+    if one.score != other.score:
+        return {
+            "zh": f"优先级相同，分值 {one.score:g} 高于 {other.name} 的 {other.score:g}",
+            "en": f"same priority, score {one.score:g} above {other.score:g} of {other.name}",
+        }
+    return {
+        "zh": f"优先级与分值相同，名称排在 {other.name} 之前",
+        "en": f"same priority and score, name before {other.name}",
+    }
+
+
+def _with_ranks(
+    winners: pa.Table, ranked: Sequence[ExperienceRule], tags: TagTable, engine: Engine
+) -> pa.Table:
+    """Add the place of each customer among those whom his rule won."""
+    rank = np.zeros(winners.num_rows, dtype=np.int64)
+    orders = {rule.name: rule.rank_by for rule in ranked if rule.rank_by}
+    names = np.array(winners["rule"].to_pylist(), dtype=object)
+    if orders:
+        values = tags.read(engine, sorted(set(orders.values())))
+        at = pc.index_in(winners[tags.id_column], value_set=values[tags.id_column])
+        for name, tag in orders.items():
+            mine = np.flatnonzero(names == name)
+            column = values[tag].take(at).take(pa.array(mine)).combine_chunks()
+            if pa.types.is_floating(column.type):  # a NaN counts as missing
+                column = pc.if_else(pc.is_nan(column), None, column)
+            places = pc.rank(column, "descending", tiebreaker="min")
+            known = pc.is_valid(column).to_numpy(zero_copy_only=False)
+            rank[mine] = np.where(known, places.to_numpy(), 0)
+    column = pa.array(rank, mask=rank == 0)
+    return winners.append_column("rank", column)
 
 
 def _responses(

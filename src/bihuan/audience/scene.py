@@ -39,16 +39,18 @@ class Scene:
         By language.
     audience, text
         Whom it takes, as a tree and as written.
-    subject
-        Kind of subject (``customer``).
     cron
         Five fields: minute, hour, day of the month, month, day of the week.
-    time_zone
-        In which the fields are read (``Asia/Shanghai``).
     owner
         Who answers for it.
-    starts_on, valid_until
-        First and last day on which it is due, in its time zone; None has no end.
+    starts_on
+        First day on which it is due, in its time zone.
+    subject
+        Kind of subject (``customer``).
+    time_zone
+        In which the fields are read (``Asia/Shanghai``).
+    valid_until
+        Last day on which it is due; None has no end.
     expected_size
         Least and greatest number of members that are plausible; others need a look.
     maximum_age_days

@@ -143,6 +143,15 @@ def is_stopped(scene: Scene, entries: Sequence[SceneRun | Resumed]) -> bool:
 def resume_scene(log: SceneLog, scene: Scene, now: datetime, *, who: str, why: str) -> Resumed:
     """Let a stopped scene go on, on record; what it missed is caught up.
 
+    Parameters
+    ----------
+    log, scene
+        The scene and its lines.
+    now
+        The present moment, aware.
+    who, why
+        Who resumes it and why; both needed.
+
     Raises
     ------
     UserError

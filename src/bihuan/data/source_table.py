@@ -278,6 +278,7 @@ def open_spss(path: Path, form: SourceFormat) -> TableSource:
             for name in names
         }
     )
+
     def chunks(columns: Sequence[str]) -> Iterator[Chunk]:
         for start in range(0, table.num_rows, BLOCK_ROWS):
             part = table.slice(start, BLOCK_ROWS)

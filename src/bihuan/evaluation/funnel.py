@@ -20,6 +20,7 @@ from sqlglot import exp
 from bihuan.data import DuckDBEngine, Engine
 from bihuan.evaluation.intake import require_columns, require_unique
 from bihuan.evaluation.text import Text
+from bihuan.feedback import STAGE_RANKS
 from bihuan.kernel import DefectError
 
 STEPS = ("planned", "sent", "delivered", "connected", "accepted", "ordered")
@@ -48,12 +49,7 @@ END_STATES: Mapping[str, Text] = {
 }
 """Where an assignment can end."""
 
-# The furthest thing that happened decides; what really happened outranks what was only meant to.
-_PRECEDENCE = (
-    "ordered", "accepted", "refused", "connected", "delivered",
-    "suppressed", "failed", "expired", "unknown",
-)  # fmt: skip
-_CONTACTED = _PRECEDENCE[:5]
+_CONTACTED = ("ordered", "accepted", "refused", "connected", "delivered")
 DIMENSIONS = ("channel", "offer_id", "org_unit_id", "script_id")
 
 
@@ -218,8 +214,9 @@ def funnel(assignments: pa.Table, outcomes: pa.Table, *, engine: Engine | None =
         The frozen plan: ``assignment_id`` (unique), ``channel``, and where known ``offer_id``,
         ``org_unit_id``, ``script_id``.
     outcomes
-        ``assignment_id, stage`` and where known ``reason``; any number of rows per assignment, in
-        any order. A later stage implies the earlier ones: who ordered was connected.
+        ``assignment_id, stage`` and where known ``reason`` and ``occurred_at``; any number of rows
+        per assignment, in any order. A later stage implies the earlier ones: who ordered was
+        connected. Which of several counts is told as by :func:`bihuan.feedback.fold_outcomes`.
     engine
         Where the queries run; DuckDB if None.
 
@@ -243,7 +240,7 @@ def funnel(assignments: pa.Table, outcomes: pa.Table, *, engine: Engine | None =
     runner = engine or DuckDBEngine()
     sources = {
         "assignment": with_columns(assignments, DIMENSIONS),
-        "outcome": with_columns(outcomes, ("reason",)),
+        "outcome": with_columns(outcomes, ("reason", "occurred_at")),
     }
     counted = runner.query(_end_counts(), sources).to_pylist()
     silent = _silent_channels(counted)
@@ -282,23 +279,59 @@ def ended_assignments() -> exp.Select:
     ``spoken`` (a connection or refusal was reported, 0 or 1).
     """
     flags = exp.select("assignment_id").from_("outcome").group_by("assignment_id")
-    for stage in _PRECEDENCE:
+    for stage in STAGE_RANKS:
         flags = flags.select(exp.func("MAX", _is("stage", stage)).as_(stage))
-    state = exp.Case()
-    for stage in _PRECEDENCE:
-        state = state.when(exp.EQ(this=exp.column(stage, "f"), expression=_one()), _word(stage))
     contacted = exp.func("GREATEST", *map(_flag, _CONTACTED))
+    state = exp.func("COALESCE", exp.column("stage", "s"), _word("pending"))
     return (
         exp.select(
             "a.assignment_id",
             *(exp.column(name, "a") for name in DIMENSIONS),
-            state.else_(_word("pending")).as_("state"),
+            state.as_("state"),
             exp.Mul(this=_flag("suppressed"), expression=contacted).as_("conflict"),
             exp.func("GREATEST", _flag("connected"), _flag("refused")).as_("spoken"),
         )
         .from_(exp.to_table("assignment").as_("a"))
         .join(flags.subquery("f"), on="a.assignment_id = f.assignment_id", join_type="left")
+        .join(
+            _greatest().subquery("s"),
+            on="a.assignment_id = s.assignment_id AND s.nth = 1",
+            join_type="left",
+        )
     )
+
+
+def _greatest() -> exp.Select:
+    """Put an assignment's outcomes in the feedback room's own order, the one that counts first.
+
+    Rank of the stage, then the later moment, then what is worse for us; an outcome without a
+    moment comes after those that have one.
+    """
+    known = [_word(stage) for stage in STAGE_RANKS]
+    number = exp.Window(
+        this=exp.RowNumber(),
+        partition_by=[exp.column("assignment_id")],
+        order=exp.Order(
+            expressions=[
+                exp.Ordered(this=_rank(0), desc=True),
+                exp.Ordered(this=exp.column("occurred_at"), desc=True, nulls_first=False),
+                exp.Ordered(this=_rank(1), desc=True),
+            ]
+        ),
+    )
+    return (
+        exp.select("assignment_id", "stage", number.as_("nth"))
+        .from_("outcome")
+        .where(exp.In(this=exp.column("stage"), expressions=known))
+    )
+
+
+def _rank(part: int) -> exp.Case:
+    rank = exp.Case()
+    for stage, ranks in STAGE_RANKS.items():
+        is_it = exp.EQ(this=exp.column("stage"), expression=_word(stage))
+        rank = rank.when(is_it, exp.Literal.number(ranks[part]))
+    return rank
 
 
 def _flag(stage: str) -> exp.Expr:

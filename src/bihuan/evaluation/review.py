@@ -134,7 +134,10 @@ def sample_lost(
     pyarrow.Table
         The drawn rows of ``assignments``, ordered by id.
     """
-    sources = {"assignment": with_columns(assignments, DIMENSIONS), "outcome": outcomes}
+    sources = {
+        "assignment": with_columns(assignments, DIMENSIONS),
+        "outcome": with_columns(outcomes, ("occurred_at",)),
+    }
     states = exp.column("state").isin(*finding.states)
     channel = exp.EQ(this=exp.column("channel"), expression=exp.Literal.string(finding.channel))
     query = (

@@ -252,7 +252,7 @@ def _lines(
     require_unique(assignments, "assignments", "assignment_id")
     sources = {
         "assignment": with_columns(assignments, ("org_unit_id", "script_id")),
-        "outcome": with_columns(outcomes, ("cost", "amount")),
+        "outcome": with_columns(outcomes, ("cost", "amount", "occurred_at")),
     }
     lines: dict[str, RoiLine] = {}
     for row in engine.query(_account(), sources).to_pylist():

@@ -13,7 +13,7 @@ from bihuan.feedback.outcome import OutcomeReport, ingest_outcomes, replay_outco
 from bihuan.feedback.quarantine import OutcomeQuarantine
 from bihuan.feedback.reading import OutcomeFileError
 from bihuan.feedback.report import front_line_report
-from bihuan.feedback.state import Reconciliation, fold_outcomes, reconcile
+from bihuan.feedback.state import STAGE_RANKS, Reconciliation, fold_outcomes, reconcile
 from bihuan.feedback.store import CONTRACTS, outcome_snapshots, outcome_table, read_outcomes
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "outcome_table",
     "outcome_snapshots",
     "read_outcomes",
+    "STAGE_RANKS",
     "fold_outcomes",
     "reconcile",
     "Reconciliation",

@@ -31,7 +31,7 @@ STATES = (PENDING, *STAGES)
 REACHED = ("delivered", "connected", "accepted", "refused", "ordered")
 """Stages at which the assignment was delivered, at least."""
 
-_RANKS: Mapping[str, tuple[int, int]] = {
+STAGE_RANKS: Mapping[str, tuple[int, int]] = {
     "suppressed": (1, 0),
     "expired": (2, 0),
     "unknown": (3, 0),
@@ -209,10 +209,10 @@ def reconcile(states: pa.Table, *, planned: int) -> Reconciliation:
 
 
 def _stage_ranks() -> pa.Table:
-    if set(_RANKS) != set(STAGES):
-        raise DefectError(f"Stages without a rank: {set(STAGES) ^ set(_RANKS)}.")
+    if set(STAGE_RANKS) != set(STAGES):
+        raise DefectError(f"Stages without a rank: {set(STAGES) ^ set(STAGE_RANKS)}.")
     rows = [
         {"stage": stage, "major": major, "minor": minor, "contacted": stage in (*REACHED, "failed")}
-        for stage, (major, minor) in _RANKS.items()
+        for stage, (major, minor) in STAGE_RANKS.items()
     ]
     return pa.Table.from_pylist(rows)

@@ -25,7 +25,7 @@ from bihuan.model import (
     publish_scores,
 )
 from bihuan.step.rooms import Rooms
-from bihuan.tag import DeriveReport, TagTable, derive, read_tags
+from bihuan.tag import DeriveReport, TagTable, derive, match_plan_lists, read_tags
 
 
 class NothingToLearnError(UserError):
@@ -87,7 +87,10 @@ def load_score_order(path: Path) -> ScoreOrder:
 
 
 def refresh_tags(rooms: Rooms, as_of: date, *, subject: str = "customer") -> DeriveReport:
-    """Derive the live tags of a subject; what has not changed is left as it is."""
+    """Match the plan lists, then derive a subject's live tags; what has not changed is left."""
+    match_plan_lists(
+        rooms.lake, as_of, engine=rooms.engine, clock=rooms.clock, contracts=rooms.contracts
+    )
     return derive(
         rooms.dictionary,
         rooms.lake,

@@ -32,6 +32,13 @@ _METRICS = {
     "accepted": Text("接受率", "the acceptance rate"),
     "revenue": Text("户均收入", "revenue per customer"),
 }
+_GAINED = {
+    "retained": Text("多保有的客户", "Customers kept beyond control"),
+    "ordered": Text("增量订购", "Incremental orders"),
+    "accepted": Text("增量接受", "Incremental acceptances"),
+    "revenue": Text("增量响应", "Incremental responses"),
+}
+"""What one unit of the effect is, by the campaign's metric."""
 _UNITS = {
     "contact": Text("次接触", "contact"),
     "currency": Text("元预算", "unit of budget"),
@@ -75,6 +82,7 @@ def campaign_report(  # noqa: PLR0913 - a report needs the whole turn
         as_of=target.tags.as_of,
         currency=rooms.currency,
         response=_METRICS[campaign.goal.metric],
+        gained=_GAINED[campaign.goal.metric],
         response_kind=Kind.SHARE if is_share else Kind.MONEY,
         goal=_goal(campaign, judgement),
         audience=_audience(campaign, target),

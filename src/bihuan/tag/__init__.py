@@ -8,8 +8,9 @@ counted, where it comes from and who answers for it.
 
 Read in this order: ``definition`` (what a tag is), ``load`` (from YAML), ``expression`` and
 ``check`` (what its SQL may say), ``bind`` (tags against each other), ``dictionary``, ``life``,
-``query`` and ``derive`` (values), ``table`` (their readers); then ``desk`` (how tags come in,
-change and go), ``stock`` and ``sorting`` (how many there are, and what is wrong with which).
+``query`` and ``derive`` (values), ``table`` (their readers); ``portrait`` and ``structure``
+(what they say of one customer, and of all), ``listing`` (plan lists matched); then ``desk`` (how
+tags come in, change and go), ``stock`` and ``sorting`` (how many, and what is wrong with which).
 """
 
 from bihuan.tag.definition import Subject, TagDefinition, TagDefinitionError

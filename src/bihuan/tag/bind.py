@@ -38,12 +38,15 @@ class BoundTag:
         The type that the engine gives the expression, before the cast to the tag's own.
     many_rows
         Whether a subject can have several rows of its source.
+    money_mean
+        Whether it is a mean of amounts of money, which is taken exactly.
     """
 
     definition: TagDefinition
     expression: TagExpression
     result: pa.DataType
     many_rows: bool
+    money_mean: bool = False
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -146,9 +149,25 @@ def _with_types(
 
     _all(tags.values(), settle)
     return {
-        name: BoundTag(tag, expressions[name], types[name], has_many_rows(tag, contracts))
+        name: BoundTag(
+            tag, expressions[name], types[name], has_many_rows(tag, contracts),
+            money_mean=_is_money_mean(tag, expressions[name], contracts),
+        )
         for name, tag in tags.items()
-    }
+    }  # fmt: skip
+
+
+def _is_money_mean(
+    tag: TagDefinition, expression: TagExpression, contracts: Mapping[str, TableContract]
+) -> bool:
+    """Tell whether a money tag is the mean of one money column, filtered or not."""
+    tree = expression.tree.this if isinstance(expression.tree, exp.Filter) else expression.tree
+    if tag.type is not ColumnType.MONEY or tag.source is None or not isinstance(tree, exp.Avg):
+        return False
+    column = tree.this
+    return isinstance(column, exp.Column) and (
+        contracts[tag.source][column.name].type is ColumnType.MONEY
+    )
 
 
 def _order(bound: Mapping[str, BoundTag]) -> list[str]:

@@ -38,7 +38,7 @@ from bihuan.tag.query import (
 SUBJECTS_PER_PART = 2_000_000
 """Subjects derived at a time: bounds the memory of a run, and is its step of progress."""
 
-_FORMAT = 1  # goes into every fingerprint: raise it when the same definition comes out otherwise
+_FORMAT = 2  # goes into every fingerprint: raise it when the same definition comes out otherwise
 
 
 class TagDerivationError(UserError):

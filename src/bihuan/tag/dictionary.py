@@ -64,7 +64,7 @@ _ROW = pa.schema(
 
 
 class UnknownTagError(UserError):
-    """There is no tag of that name."""
+    """There is no tag of that name, or several of that title."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,20 @@ def record(
 
 
 def require_who_and_why(name: str, to: str, who: str, why: str) -> None:
-    """Refuse a decision that nobody answers for."""
+    """Refuse a decision that nobody answers for.
+
+    Parameters
+    ----------
+    name, to
+        What is decided on, and what it shall become; for the message.
+    who, why
+        Neither may be empty.
+
+    Raises
+    ------
+    TagTransitionError
+        If one is.
+    """
     if not (who.strip() and why.strip()):
         raise TagTransitionError(
             f"The step of '{name}' to {to} has no name or no reason.",

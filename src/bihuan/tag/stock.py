@@ -41,14 +41,13 @@ class TagStock:
     @property
     def live(self) -> int:
         """Live tags."""
-        return sum(
-            row["state"] == State.LIVE and not row["is_candidate"] for row in self.table.to_pylist()
-        )
+        rows = self.table.to_pylist()
+        return sum(1 for r in rows if r["state"] == State.LIVE and not r["is_candidate"])
 
     @property
     def candidates(self) -> int:
         """Tags and new versions on the desk."""
-        return self.table.num_rows - self.total
+        return int(self.table.num_rows) - self.total
 
     def by(self, *kinds: str) -> dict[tuple[str, ...], int]:
         """Count by one or more kinds: ``subject``, ``layer``, ``category_1``, ``state``, ...

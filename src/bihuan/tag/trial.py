@@ -82,14 +82,14 @@ class TrialReport:
         How many different values there are.
     outside_codes
         Values that are none of the tag's codes.
-    short_window
-        Months of the source that there are and that the tag asks for; None where they suffice.
-    change
-        Against the live version; None where there is none, or it has no values at that date.
     seconds
         Time that deriving took.
     who, at
         Who tried it, and when (ISO, UTC).
+    short_window
+        Months of the source that there are and that the tag asks for; None where they suffice.
+    change
+        Against the live version; None where there is none, or it has no values at that date.
     """
 
     tag: str

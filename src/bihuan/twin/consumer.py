@@ -248,7 +248,12 @@ def _customers(
         "manager_staff_id": [name or None for name in manager.tolist()],
         "credit_class": np.char.add("c", credit.astype(np.int64).astype(str)).tolist(),
         "has_partner": (rng.random(n) < np.clip((people.age - 20) / 20, 0.02, 0.8)).tolist(),
-        "industry": np.where(people.firm, _INDUSTRIES[rng.integers(0, 5, n)], None).tolist(),
+        "industry": [
+            name if firm else None
+            for name, firm in zip(
+                _INDUSTRIES[rng.integers(0, 5, n)].tolist(), people.firm.tolist(), strict=True
+            )
+        ],
         "has_dependents": (rng.random(n) < 0.5 - 0.015 * np.abs(people.age - 38)).tolist(),
     }
     at = pc.index_in(rows["customer_id"], value_set=people.ids)

@@ -57,7 +57,7 @@ class Standing:
 
     def __init__(self, base: StandingBase, last: date, seed: int) -> None:
         self._base = base
-        self._rng = rng = random_stream(seed, "standing")
+        self._rng = rng = random_stream(seed, "customer records")
         n = len(base.ids)
         self._gender = np.where(rng.random(n) < 0.5, "F", "M").tolist()
         self._listed = np.flatnonzero(rng.random(n) < _LISTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bihuan.evaluation import Text
 from bihuan.evaluation.report import (
@@ -80,6 +81,11 @@ def portrait_page(portrait: Portrait, currency: str) -> Report:
         _facet(f"branch-{place}", Text(branch, _BRANCH_TITLES.get(branch, branch)), items)
         for place, (branch, items) in enumerate(branches.items())
     ]
+    note = Text(
+        f"取值来自截至 {portrait.as_of} 的数据，口径为今日的标签字典。",
+        f"Values from the data up to {portrait.as_of}, counted by the tag dictionary of today.",
+    )
+    sections[0] = replace(sections[0], notes=(note,))
     known = sum(item.value is not None for item in portrait.tags)
     counts = (
         (Text("有值的标签", "Tags with a value"), known),

@@ -364,7 +364,6 @@ class Segments:
     def _define(self, saved: SavedClassifier, classifier: RuleClassifier | ClusterModel) -> None:
         """Write the contract of the classes' table and the tag that reads it."""
         codes = {name: {"zh": name, "en": name} for name in classifier.classes}
-        means = "mining" if saved.content["kind"] == "clusters" else "experience"
         contract = {
             "table": f"class__{saved.name}",
             "meaning": dict(saved.title),
@@ -386,7 +385,7 @@ class Segments:
             "layer": "base",
             "library": "customer",
             "subject": "customer",
-            "means": "statistics" if means == "mining" else means,
+            "means": "direct",
             "type": "string",
             "source": f"class__{saved.name}",
             "expression": '"class"',

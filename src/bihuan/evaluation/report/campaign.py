@@ -116,7 +116,7 @@ def _money_figures(report: CampaignReport, roi: Roi) -> list[KeyFigure]:
         return KeyFigure(title, both(kind, estimate.value, currency=money), note=note)
 
     return [
-        figure(Text("增量响应", "Incremental responses"), roi.incremental_sales, Kind.COUNT),
+        figure(report.gained, roi.incremental_sales, Kind.COUNT),
         figure(Text("增量收入", "Incremental revenue"), roi.incremental_revenue, Kind.MONEY),
         KeyFigure(
             Text("成本", "Cost"),

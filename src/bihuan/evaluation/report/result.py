@@ -211,7 +211,7 @@ def returns(campaign: CampaignReport) -> Section | None:
             Kind.MONEY,
             tuple(bars),
         ),
-        _return_table(given, currency),
+        _return_table(given, currency, campaign.gained),
         (
             Text(
                 "增量 = 每户效果 × 计划接触的客户；毛收入还包括没有活动也会发生的购买，不是效果。",
@@ -251,7 +251,7 @@ def _return_finding(given: Roi, currency: str) -> Text:
     )
 
 
-def _return_table(given: Roi, currency: str) -> Table:
+def _return_table(given: Roi, currency: str, gained: Text) -> Table:
     def line(name: Text, estimate: Estimate | NotEstimable, kind: Kind) -> tuple[Value, ...]:
         if isinstance(estimate, NotEstimable):
             return (name, reason_of(estimate), None, None)
@@ -271,14 +271,14 @@ def _return_table(given: Roi, currency: str) -> Table:
             Column(Text("上限", "High"), Kind.NUMBER),
         ),
         (
-            line(Text("增量响应", "Incremental responses"), given.incremental_sales, Kind.COUNT),
+            line(gained, given.incremental_sales, Kind.COUNT),
             line(Text("增量收入", "Incremental revenue"), given.incremental_revenue, Kind.MONEY),
             counted(Text("接触成本", "Contact cost"), total.contact_cost, Kind.MONEY),
             counted(Text("产品成本", "Offer cost"), total.offer_cost, Kind.MONEY),
             line(Text("增量利润", "Incremental profit"), given.incremental_profit, Kind.MONEY),
             line(Text("投资回报率", "Return on investment"), given.roi, Kind.RATIO),
             line(
-                Text("每个增量响应的成本", "Cost per incremental response"),
+                Text("{g}：每个的成本", "{g}: cost of each").fill(g=gained),
                 given.cost_per_sale,
                 Kind.PRICE,
             ),

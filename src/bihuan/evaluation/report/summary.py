@@ -191,6 +191,9 @@ class CampaignReport:
         Date of the data, and the workspace's currency (ISO 4217).
     response
         What a response is ("renewed the contract"), for sentences.
+    gained
+        What the campaign gained beyond what would have happened anyway, as people count it:
+        customers kept, orders, acceptances.
     response_kind
         ``Kind.SHARE`` for a 0/1 response, else the kind of figure.
     true_effect
@@ -207,6 +210,7 @@ class CampaignReport:
     as_of: date
     currency: str = "CNY"
     response: Text = field(default_factory=lambda: Text("响应率", "the response rate"))
+    gained: Text = field(default_factory=lambda: Text("增量响应", "Incremental responses"))
     response_kind: Kind = Kind.SHARE
     goal: Goal | None = None
     audience: AudienceSummary | None = None

@@ -24,10 +24,11 @@ from bihuan.tag.plane.encoding import Encoding, plan_encoding, positions_of_doub
 MAX_TEXTS = 100_000
 """Most different texts of a tag that is indexed; more are names, not marks."""
 
-Positions = NDArray[np.int64]
+Positions = NDArray[np.int64] | NDArray[np.uint8]
 Known = NDArray[np.bool_]
 
 _DOUBLE = -1
+_STEPPED = tuple(set(ColumnType) - {ColumnType.BOOLEAN, ColumnType.STRING})
 _MAX_DECIMALS = 9
 _SAFE = (
     2**50
@@ -72,10 +73,13 @@ class _Seen:
     def add(self, positions: Positions, known: Known | None) -> None:
         seen = positions if known is None else positions[known]
         if len(seen):
-            low, high = int(seen.min()), int(seen.max())
+            self.widen(int(seen.min()), int(seen.max()), len(seen))
+
+    def widen(self, low: int, high: int, known: int) -> None:
+        if known:
             self.low = low if self.low is None else min(self.low, low)
             self.high = high if self.high is None else max(self.high, high)
-            self.known += len(seen)
+            self.known += known
 
 
 class ColumnReader:
@@ -89,7 +93,9 @@ class ColumnReader:
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._positions = np.empty(rows, np.int64)
+        self._numbers = np.empty(rows, np.int64)
+        self._flags = np.empty(rows, np.uint8)
+        self._positions: Positions = self._numbers
         self._known = np.empty(rows, np.bool_)
 
     def read(self, files: Sequence[Path], tag: str, kind: ColumnType) -> Column:
@@ -119,6 +125,7 @@ class ColumnReader:
         groups = list(row_groups(files))
         if (groups and groups[-1].end != self._rows) or (not groups and self._rows):
             raise DefectError(f"'{tag}' has {groups[-1].end if groups else 0} rows.")
+        self._positions = self._flags if kind is ColumnType.BOOLEAN else self._numbers
         decimals = _decimals_of(files, tag) if kind is ColumnType.NUMBER else 0
         while True:
             texts = _Texts()
@@ -147,11 +154,27 @@ class ColumnReader:
             values = table.column(tag).combine_chunks()
             if isinstance(values, pa.ChunkedArray):
                 values = pa.concat_arrays(values.chunks)
+            rows = slice(group.start, group.end)
+            if convert.power:
+                self._scale(values, convert.power, rows, seen)
+                continue
             positions, known = convert.positions(values)
-            self._positions[group.start : group.end] = positions
-            self._known[group.start : group.end] = True if known is None else known
+            self._positions[rows] = positions
+            self._known[rows] = True if known is None else known
             seen.add(positions, known)
         return seen
+
+    def _scale(self, values: pa.Array, power: int, rows: slice, seen: _Seen) -> None:
+        """Write doubles as multiples of ``1 / power``, in one pass."""
+        from bihuan.tag.plane.pack import scale_numbers  # compiled; loading it takes half a second
+
+        doubles = _doubles(values)
+        fits, low, high, known = scale_numbers(
+            doubles, float(power), float(_SAFE), self._positions[rows], self._known[rows]
+        )
+        if not fits:
+            raise _OtherDecimalsError(_decimals(doubles[~np.isnan(doubles)], len(str(power))))
+        seen.widen(low, high, known)
 
     def _column(
         self, kind: ColumnType, decimals: int, texts: _Texts, parts: Sequence[_Seen]
@@ -169,7 +192,7 @@ class ColumnReader:
             kind,
             low,
             high,
-            step=1 if ordered else _common_step(self._positions, known, low),
+            step=_common_step(self._positions, known, low) if kind in _STEPPED else 1,
             known=count,
             rows=self._rows,
             decimals=decimals,
@@ -212,10 +235,14 @@ class _OtherDecimalsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Convert:
-    """How the values of one row group become positions and a mask of the known, None = all."""
+    """How the values of one row group become positions and a mask of the known, None = all.
+
+    Doubles that are short decimals have a ``power`` of ten instead, by which they are whole.
+    """
 
     positions: Callable[[pa.Array], tuple[Positions, Known | None]]
     as_dictionary: bool = False
+    power: int = 0
 
 
 @dataclass
@@ -251,7 +278,7 @@ def _converter(kind: ColumnType, decimals: int, texts: _Texts) -> _Convert:
         case ColumnType.STRING:
             return _Convert(lambda values: _texts(values, texts), as_dictionary=True)
         case ColumnType.NUMBER:
-            return _Convert(lambda values: _numbers(values, decimals))
+            return _Convert(_ordered_bits, power=0 if decimals == _DOUBLE else 10**decimals)
     return _Convert(_WHOLE[kind])
 
 
@@ -268,22 +295,19 @@ def _texts(values: pa.Array, texts: _Texts) -> tuple[Positions, Known | None]:
     return numbers[codes], known
 
 
-def _numbers(values: pa.Array, decimals: int) -> tuple[Positions, Known | None]:
-    doubles = _plain(values.fill_null(np.nan)).astype(np.float64, copy=False)
-    absent = np.isnan(doubles)
-    known = ~absent if absent.any() else None
-    if known is not None:
-        doubles = np.where(known, doubles, 0.0)
-    if decimals == _DOUBLE:
-        return positions_of_doubles(doubles), known
-    scaled = np.rint(doubles * 10**decimals)
-    if not _fits(doubles, scaled, decimals):
-        raise _OtherDecimalsError(_decimals(doubles, decimals + 1))
-    return scaled.astype(np.int64), known
+def _ordered_bits(values: pa.Array) -> tuple[Positions, Known | None]:
+    doubles = _doubles(values)
+    known = ~np.isnan(doubles)
+    return positions_of_doubles(np.where(known, doubles, 0.0)), known
+
+
+def _doubles(values: pa.Array) -> NDArray[np.float64]:
+    """Return doubles with NaN where a value is missing."""
+    return _plain(values.fill_null(np.nan)).astype(np.float64, copy=False)
 
 
 def _boolean(values: pa.Array) -> tuple[Positions, Known | None]:
-    return _plain(pc.cast(values.fill_null(False), pa.int64())), _known(values)
+    return _plain(pc.cast(values.fill_null(False), pa.uint8())), _known(values)
 
 
 def _integer(values: pa.Array) -> tuple[Positions, Known | None]:
@@ -333,7 +357,7 @@ def _decimals_of(files: Sequence[Path], tag: str) -> int:
     """Guess a number's decimals from its first rows; reading the others may raise them."""
     for path in files:
         for batch in pq.ParquetFile(path).iter_batches(_SAMPLE, columns=[tag]):
-            doubles = _plain(batch.column(0).fill_null(np.nan)).astype(np.float64)
+            doubles = _doubles(batch.column(0))
             return _decimals(doubles[~np.isnan(doubles)], 0)
     return 0
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
 from bihuan.kernel import on_each_part
 from bihuan.kernel.compiled import words_at
-from bihuan.tag.plane.column import Column
+
+if TYPE_CHECKING:
+    from bihuan.tag.plane.column import Column
 
 
 def pack_column(column: Column, words: int) -> NDArray[np.uint64]:
@@ -111,3 +115,39 @@ def read_rows(addresses, ends, rows, codes):
                 bits = carray(words_at(addresses[plane] + np.uint64(8 * word)), (1,))
                 code |= ((bits[0] >> shift) & np.uint64(1)) << np.uint64(plane - ends[tag])
             codes[tag, i] = code
+
+
+@njit(cache=True, nogil=True)
+def scale_numbers(values, power, largest, positions, known):
+    """Write doubles as whole multiples of ``1 / power``.
+
+    Parameters
+    ----------
+    values
+        Doubles; NaN is missing.
+    power
+        A power of ten, as a double.
+    largest
+        Multiples must be smaller than this.
+    positions, known
+        Written.
+
+    Returns
+    -------
+    (bool, int64, int64, int64)
+        Whether every value is such a multiple, exactly; then the lowest, the highest, how many.
+    """
+    low, high, count = np.int64(2**62), np.int64(-(2**62)), np.int64(0)
+    for i in range(len(values)):
+        value = values[i]
+        known[i] = value == value
+        if value != value:
+            positions[i] = 0
+            continue
+        scaled = np.rint(value * power)
+        if not abs(scaled) < largest or scaled / power != value:
+            return False, low, high, count
+        position = np.int64(scaled)
+        positions[i] = position
+        low, high, count = min(low, position), max(high, position), count + 1
+    return True, low, high, count
