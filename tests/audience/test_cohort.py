@@ -18,7 +18,7 @@ from bihuan.audience import (
     take_cohort,
     take_snapshot,
 )
-from bihuan.audience import cohort as cohort_module
+from bihuan.audience import following as following_module
 from bihuan.audience.cohort import CohortError
 from bihuan.data import Lake
 from bihuan.kernel import DefectError
@@ -104,14 +104,14 @@ class TestFollowCohort:
     def test_forgetting_the_losses_would_flatter(self, world, monkeypatch):
         """The defect: an inner join, by which only those still there are looked at."""
         cohort = world["take"]()
-        right = cohort_module._joined
+        right = following_module._joined
 
         def inner(*given):
             query, sources = right(*given)
             query.args["joins"][0].set("side", None)
             return query, sources
 
-        monkeypatch.setattr(cohort_module, "_joined", inner)
+        monkeypatch.setattr(following_module, "_joined", inner)
         with pytest.raises(DefectError, match="taken with 5 members"):
             follow_cohort(cohort, world["later"], KEPT, engine=world["engine"])
 

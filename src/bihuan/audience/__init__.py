@@ -11,10 +11,14 @@ Out go members: frozen snapshots in the lake, target lists, counts, what disting
 2. *Check it*: :func:`bind` holds names, types and codes against the tags and puts saved audiences
    in; :func:`normalise` gives one tree, and so one :func:`audience_id`, for one meaning.
 3. *Read it*: :func:`predicate` as SQL over millions, :func:`matcher` over one profile in memory,
-   :class:`ProgramReader` over bit planes in milliseconds. Each reader answers one shared table of cases and generated trees alike.
+   :class:`ProgramReader` over bit planes in milliseconds. Each reader answers one shared table of
+   cases and generated trees alike.
 4. *Use it*: :func:`take_snapshot` freezes the members, :func:`describe` and :func:`overlap` show
    what they are like, :func:`apply_suppression` takes out the noise, :func:`apply_rules` works
    from experience.
+5. *Find it*: :class:`Exploration` ranks tags for a goal, tells what each condition does, and fits
+   thresholds to :class:`Resources`; :class:`Scene` and :class:`FilterForm` take audiences by the
+   clock and by a clerk; :class:`Cohort`, :class:`Matrix` and :class:`RuleClassifier` keep groups.
 """
 
 from bihuan.audience.algebra import (
@@ -44,16 +48,7 @@ from bihuan.audience.classify import (
     classify_profile,
     publish_classes,
 )
-from bihuan.audience.cohort import (
-    Cohort,
-    Following,
-    find_cohort,
-    follow_cohort,
-    follow_table,
-    list_cohorts,
-    lost_members,
-    take_cohort,
-)
+from bihuan.audience.cohort import Cohort, find_cohort, list_cohorts, take_cohort
 from bihuan.audience.coverage import (
     Description,
     Movement,
@@ -65,6 +60,7 @@ from bihuan.audience.coverage import (
     read_flags,
 )
 from bihuan.audience.explore import Exploration
+from bihuan.audience.following import Following, follow_cohort, follow_table, lost_members
 from bihuan.audience.form import FilterForm, load_form
 from bihuan.audience.json_form import from_json, to_json
 from bihuan.audience.leak import Goal

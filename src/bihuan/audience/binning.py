@@ -217,34 +217,36 @@ class _Scan:
     def counts(self, bounds: Mapping[str, _Bounds]) -> dict[str, _Cells]:
         """Count customers and events by the bin of every tag; None stands for missing."""
         names = [name for name, bound in bounds.items() if not isinstance(bound, int)]
-        asked: list[exp.Expr] = []
-        is_event = exp.Where(this=exp.column("event"))
+        one = exp.Literal.number(1)
+        asked: list[exp.Expr] = [exp.Count(this=exp.Star()), exp.Count(this=_of_events(one))]
         for name in names:
-            tally = self._tally(name, bounds[name])
-            gone = exp.Is(this=self.value(name), expression=exp.null())
-            count = exp.Count(this=exp.Case(ifs=[exp.If(this=gone, true=exp.Literal.number(1))]))
-            for what in (tally, count):
-                asked += [what, exp.Filter(this=what.copy(), expression=is_event.copy())]
-        answers = iter(self.answer(asked) if asked else ())
+            value = self.value(name)
+            for part in (value, _of_events(value)):  # CASE is twice as fast as FILTER here
+                asked += [self._tally(name, part, bounds[name]), exp.Count(this=part.copy())]
+        answers = iter(self.answer(asked) if names else ())
         counted: dict[str, _Cells] = {}
+        rows, events = next(answers, 0), next(answers, 0)
         for name in names:
-            rows, events, gone_rows, gone_events = (next(answers) for _ in range(4))
-            hits = dict(events or ())
-            cells = {value: (n, hits.get(value, 0)) for value, n in rows or ()}
-            counted[name] = {**cells, None: (gone_rows, gone_events)}
+            tally, known, hits, known_events = (next(answers) for _ in range(4))
+            by_value = dict(hits or ())
+            cells = {value: (n, by_value.get(value, 0)) for value, n in tally or ()}
+            counted[name] = {**cells, None: (rows - known, events - known_events)}
         return counted
 
-    def _tally(self, name: str, bounds: _Bounds) -> exp.Expr:
-        value = self.value(name)
+    def _tally(self, name: str, value: exp.Expr, bounds: _Bounds) -> exp.Expr:
         if isinstance(bounds, int) or not bounds:
-            return exp.func("histogram", value)
+            return exp.func("histogram", value.copy())
+        value = value.copy()
         if self.tags.fields[name].type is ColumnType.MONEY:
             # decimals would be counted as doubles; hundredths are whole numbers
             value = exp.cast(exp.Mul(this=value, expression=exp.Literal.number(100)), "BIGINT")
             bounds = [int(bound * 100) for bound in bounds]
-        return exp.func(
-            "histogram", value, exp.Array(expressions=[_literal(bound) for bound in bounds])
-        )
+        limits = exp.Array(expressions=[_literal(bound) for bound in bounds])
+        return exp.func("histogram", value, limits)
+
+
+def _of_events(value: exp.Expr) -> exp.Expr:
+    return exp.Case(ifs=[exp.If(this=exp.column("event"), true=value.copy())])
 
 
 def _count(

@@ -29,7 +29,7 @@ from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign
 from bihuan.tag import read_tags
 
-_ARMS = pa.array(["treatment", "control"])
+_ARMS = ["treatment", "control"]
 _RETAINED = """
 select customer_id, max(case when coalesce(left_in_month, false) then 0.0 else 1.0 end) as response
 from subscription group by customer_id
@@ -122,7 +122,7 @@ def _worths(rooms: Rooms, record: DecisionRecord) -> pa.Table:
 
     Before the gift: that is a cost of every order, also of those that would have come anyway.
     """
-    planned = record.decisions.filter(pc.is_in(record.decisions["arm"], value_set=_ARMS))
+    planned = record.decisions.filter(pc.is_in(record.decisions["arm"], value_set=pa.array(_ARMS)))
     ids, offer_ids = planned["customer_id"], np.array(planned["offer_id"].to_pylist())
     tags = read_tags(rooms.lake.view(), rooms.dictionary, "customer", record.as_of)
     offers = [rooms.catalogue.get(offer_id) for offer_id in np.unique(offer_ids)]

@@ -74,7 +74,8 @@ def resolve_identity(
         found = view.find(table, as_of)
         if found is not None:
             snapshots[table] = found
-    sources: dict[str, Source] = {**_NOTHING, **snapshots}
+    nothing = {table: _nothing(table) for table in _COLUMNS}
+    sources: dict[str, Source] = {**nothing, **snapshots}
     ids = engine.query(_customers(), sources).column("customer_id").combine_chunks()
     links, too_many = _links(engine, sources, chosen, max_share)
     group, kept, too_large = _group(ids, links, [rule.name for rule in chosen], max_group)
@@ -107,23 +108,17 @@ def publish_identity(index: IdentityIndex, lake: Lake, clock: Clock) -> None:
             publication.add(f"identity__{name}", index.as_of, rows, lineage=lineage)
 
 
-_NOTHING: Mapping[str, pa.Table] = {
-    "account": pa.schema([(n, pa.string()) for n in ("account_id", "customer_id")]).empty_table(),
-    "subscription": pa.schema(
-        [
-            (name, pa.string())
-            for name in (
-                "subscription_id",
-                "number",
-                "service",
-                "status",
-                "account_id",
-                "customer_id",
-                "address_id",
-            )
-        ]
-    ).empty_table(),
-}
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "account": ("account_id", "customer_id"),
+    "subscription": (
+        "subscription_id", "number", "service", "status", "account_id", "customer_id", "address_id",
+    ),
+}  # fmt: skip
+
+
+def _nothing(table: str) -> pa.Table:
+    """Return a table without rows; made when it is needed, for pyarrow then looks for pandas."""
+    return pa.schema([(name, pa.string()) for name in _COLUMNS[table]]).empty_table()
 
 
 def _customers() -> exp.Query:
