@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from bihuan.audience import SceneLog, parse, run_due, take_snapshot
-from bihuan.audience.scene import Scene
+from bihuan.audience.scene.definition import Scene
 from bihuan.data import ColumnType, DuckDBEngine, Lake
 from bihuan.kernel import FixedClock
 from bihuan.tag import Subject, TagField, TagTable

@@ -19,7 +19,7 @@ from bihuan.audience import (
     take_snapshot,
 )
 from bihuan.audience import following as following_module
-from bihuan.audience.cohort import CohortError
+from bihuan.audience.segment.cohort import CohortError
 from bihuan.data import Lake
 from bihuan.kernel import DefectError
 

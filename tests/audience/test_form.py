@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bihuan.audience import AudienceError, Compare, In, parse
-from bihuan.audience.form import FilterForm, FormError, Parameter, load_form
+from bihuan.audience.scene.form import FilterForm, FormError, Parameter, load_form
 from bihuan.kernel.document import DocumentError
 
 T = {"zh": "参数", "en": "Parameter"}

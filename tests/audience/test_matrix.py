@@ -22,7 +22,7 @@ from bihuan.audience import (
     profile_of,
 )
 from bihuan.audience.bind import TagTypeError
-from bihuan.audience.matrix import MatrixError
+from bihuan.audience.segment.matrix import MatrixError
 from bihuan.data import Lake
 
 from .crowd import crowd

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bihuan.audience import NotEstimable, bind, count_members, parse
-from bihuan.audience.leak import Goal
-from bihuan.audience.quantify import fit_threshold, response_curve
-from bihuan.audience.reader import SqlReader
-from bihuan.audience.resources import ResourceError, Resources
-from bihuan.audience.response import RateByBin, ScoreSum, learn_rates
+from bihuan.audience.segment.leak import Goal
+from bihuan.audience.segment.quantify import fit_threshold, response_curve
+from bihuan.audience.segment.reader import SqlReader
+from bihuan.audience.segment.resources import ResourceError, Resources
+from bihuan.audience.segment.response import RateByBin, ScoreSum, learn_rates
 from bihuan.data import Lake
 from bihuan.kernel import DefectError
 

@@ -11,7 +11,7 @@ import pytest
 from bihuan.audience import AudienceError, NotEstimable, UnknownTagError, bind, parse
 from bihuan.audience.bind import TagTypeError
 from bihuan.audience.program import TagRangeError
-from bihuan.audience.reader import SqlReader
+from bihuan.audience.segment.reader import SqlReader
 from bihuan.data import Lake
 
 from .crowd import crowd

@@ -7,8 +7,8 @@ import pytest
 
 from bihuan.audience import And, Not, Or, bind, match, parse, profile_of
 from bihuan.audience.algebra import AudienceTooLargeError
-from bihuan.audience.reader import SqlReader
-from bihuan.audience.refine import explain_counts
+from bihuan.audience.segment.reader import SqlReader
+from bihuan.audience.segment.refine import explain_counts
 from bihuan.data import Lake
 from bihuan.kernel import random_stream
 

@@ -14,9 +14,9 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import mutual_info_score, roc_auc_score
 
 from bihuan.audience import NotEstimable, UnknownTagError, match, parse, profile_of
-from bihuan.audience.binning import pool_monotone
-from bihuan.audience.leak import Goal, GoalError
-from bihuan.audience.relevance import rank_tags
+from bihuan.audience.segment.binning import pool_monotone
+from bihuan.audience.segment.leak import Goal, GoalError
+from bihuan.audience.segment.relevance import rank_tags
 from bihuan.data import Lake, load_contracts
 from bihuan.tag import TagDictionary
 

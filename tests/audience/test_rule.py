@@ -19,8 +19,8 @@ from bihuan.audience import (
     what_would_move,
 )
 from bihuan.audience.bind import TagTypeError
-from bihuan.audience.rule import RuleError, wilson
-from bihuan.audience.rule_order import reorder
+from bihuan.audience.segment.rule import RuleError, wilson
+from bihuan.audience.segment.rule_order import reorder
 from bihuan.kernel.document import DocumentError
 
 TITLE = {"zh": "规则", "en": "Rule"}

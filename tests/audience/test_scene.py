@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from bihuan.audience import Scene, load_scene, parse
-from bihuan.audience.scene import SceneError
+from bihuan.audience.scene.definition import SceneError
 from bihuan.kernel.document import DocumentError
 
 TITLE = {"zh": "场景", "en": "Scene"}

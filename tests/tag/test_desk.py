@@ -24,8 +24,8 @@ from bihuan.tag import (
     take_stock,
 )
 from bihuan.tag import desk_store as store_module
-from bihuan.tag.desk_store import DeskConflictError
-from bihuan.tag.pages import to_yaml
+from bihuan.tag.desk.pages import to_yaml
+from bihuan.tag.desk.store import DeskConflictError
 
 NOW = FixedClock(datetime(2026, 11, 2, 8, tzinfo=UTC))
 FILE = """# kept by hand

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bihuan.tag.likeness import _alike_numbers, _alike_texts
+from bihuan.tag.desk.likeness import _alike_numbers, _alike_texts
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bihuan.tag import LIBRARY_FOLDER, load_definitions
+from bihuan.tag.desk.pages import NEW_PAGE, Page, TagPageError, to_yaml
 from bihuan.tag.load import parse_definitions
-from bihuan.tag.pages import NEW_PAGE, Page, TagPageError, to_yaml
 
 FILE = """# Kept by the data team.
 defaults: {subject: customer, layer: base, means: statistics, type: number, source: bill, owner: 甲,

@@ -39,16 +39,6 @@ from bihuan.audience.algebra import (
     tags_of,
 )
 from bihuan.audience.bind import UnknownCodeError, UnknownTagError, bind
-from bihuan.audience.classify import (
-    ClassifierStore,
-    RuleClassifier,
-    SavedClassifier,
-    class_counts,
-    classify_base,
-    classify_profile,
-    publish_classes,
-)
-from bihuan.audience.cohort import Cohort, find_cohort, list_cohorts, take_cohort
 from bihuan.audience.coverage import (
     Description,
     Movement,
@@ -59,27 +49,64 @@ from bihuan.audience.coverage import (
     overlap,
     read_flags,
 )
-from bihuan.audience.explore import Exploration
-from bihuan.audience.following import Following, follow_cohort, follow_table, lost_members
-from bihuan.audience.form import FilterForm, load_form
 from bihuan.audience.json_form import from_json, to_json
-from bihuan.audience.leak import Goal
 from bihuan.audience.literal import AudienceError
 from bihuan.audience.match import Profile, match, matcher, profile_of
-from bihuan.audience.matrix import Axis, Matrix, analyse_matrix
 from bihuan.audience.normalise import audience_id, normalise
 from bihuan.audience.program import CrossTable, Histogram, ProgramReader, Threshold
-from bihuan.audience.quantify import Curve, Fit, fit_threshold, response_curve
-from bihuan.audience.reader import SqlReader
-from bihuan.audience.refine import Explanation, explain_counts
-from bihuan.audience.relevance import Relevance, rank_tags
-from bihuan.audience.resources import Resources
-from bihuan.audience.response import ScoreSum, learn_rates
-from bihuan.audience.rule import ExperienceRule, RuleReport, apply_rules, load_rules
-from bihuan.audience.rule_order import OrderEffect, what_would_move
-from bihuan.audience.scene import Scene, load_scene
-from bihuan.audience.scene_log import Resumed, SceneLog, SceneRun
-from bihuan.audience.schedule import SceneStatus, resume_scene, run_due, scene_status
+from bihuan.audience.scene import (
+    FilterForm,
+    Resumed,
+    Scene,
+    SceneLog,
+    SceneRun,
+    SceneStatus,
+    load_form,
+    load_scene,
+    resume_scene,
+    run_due,
+    scene_status,
+)
+from bihuan.audience.segment import (
+    Axis,
+    ClassifierStore,
+    Cohort,
+    Curve,
+    ExperienceRule,
+    Explanation,
+    Exploration,
+    Fit,
+    Following,
+    Goal,
+    Matrix,
+    OrderEffect,
+    Relevance,
+    Resources,
+    RuleClassifier,
+    RuleReport,
+    SavedClassifier,
+    ScoreSum,
+    SqlReader,
+    analyse_matrix,
+    apply_rules,
+    class_counts,
+    classify_base,
+    classify_profile,
+    explain_counts,
+    find_cohort,
+    fit_threshold,
+    follow_cohort,
+    follow_table,
+    learn_rates,
+    list_cohorts,
+    load_rules,
+    lost_members,
+    publish_classes,
+    rank_tags,
+    response_curve,
+    take_cohort,
+    what_would_move,
+)
 from bihuan.audience.snapshot import (
     AudienceSnapshot,
     MemberCount,

@@ -278,7 +278,7 @@ def publish_scores(  # noqa: PLR0913 - one call says who, what, when and from wh
     clock
         Stamps the publication.
     subject
-        A kind of subject, e.g. ``customer``, ``subscription``, ``leased_line``: gives the id column its name.
+        A kind of subject, e.g. ``customer``, ``leased_line``: gives the id column its name.
     unit
         ``probability`` or ``points``.
     lineage

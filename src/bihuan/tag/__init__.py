@@ -7,29 +7,37 @@ which every subject stands once, and a dictionary that says of each tag what it 
 counted, where it comes from and who answers for it.
 
 Read in this order: ``definition`` (what a tag is), ``load`` (from YAML), ``expression`` and
-``check`` (what its SQL may say), ``bind`` (tags against each other), ``dictionary``, ``life``,
-``query`` and ``derive`` (values), ``table`` (their readers); ``portrait`` and ``structure``
-(what they say of one customer, and of all), ``listing`` (plan lists matched); then ``desk`` (how
-tags come in, change and go), ``stock`` and ``sorting`` (how many, and what is wrong with which).
+``check`` (what its SQL may say), ``bind`` (tags against each other), ``dictionary`` and ``tree``,
+``listing`` (plan lists matched), ``query`` and ``derive`` (values), ``table`` (their readers),
+``plane`` (the same values as bit planes), ``portrait`` and ``structure`` (what they say of one
+customer, and of all); then ``desk`` (how tags come in, change and go).
 """
 
 from bihuan.tag.definition import Subject, TagDefinition, TagDefinitionError
 from bihuan.tag.derive import DeriveReport, GroupReport, TagDerivationError, derive, tag_table
-from bihuan.tag.desk import Desk
-from bihuan.tag.desk_store import DeskStore
+from bihuan.tag.desk import (
+    Desk,
+    DeskStore,
+    Finding,
+    SortingRules,
+    Stock,
+    TagHistory,
+    TagStock,
+    TagTransitionError,
+    Transition,
+    TrialReport,
+    require_who_and_why,
+    sort_out,
+    take_stock,
+    transition,
+    try_tag,
+)
 from bihuan.tag.dictionary import (
     LIBRARY_FOLDER,
     Lineage,
     TagDictionary,
     TagField,
     UnknownTagError,
-)
-from bihuan.tag.life import (
-    TagHistory,
-    TagTransitionError,
-    Transition,
-    require_who_and_why,
-    transition,
 )
 from bihuan.tag.listing import match_plan_lists
 from bihuan.tag.load import load_definitions, parse_definition
@@ -53,12 +61,9 @@ from bihuan.tag.portrait import (
     draw_portrait,
     show_value,
 )
-from bihuan.tag.sorting import Finding, SortingRules, Stock, sort_out
-from bihuan.tag.stock import TagStock, take_stock
 from bihuan.tag.structure import Segment, Structure, StructureError, draw_structure
 from bihuan.tag.table import TagNotDerivedError, TagTable, UnknownSubjectError, read_tags
 from bihuan.tag.tree import TagBranch
-from bihuan.tag.trial import TrialReport, try_tag
 
 __all__ = [
     "TagDefinition",

@@ -1,5 +1,6 @@
 """The notebook face: a folder, and one method per stage of the loop."""
 
-from bihuan.workspace.workspace import Workspace, open_workspace
+from bihuan.workspace.opening import open_workspace
+from bihuan.workspace.workspace import Workspace
 
 __all__ = ["Workspace", "open_workspace"]

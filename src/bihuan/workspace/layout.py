@@ -10,7 +10,10 @@ from bihuan.kernel import UserError, write_atomically
 from bihuan.kernel.document import Document
 
 SETTINGS = "bihuan.yaml"
-DEFINITIONS = ("contracts", "mappings", "tags", "offers", "campaigns", "models", "rules", "recipes")
+DEFINITIONS = (
+    "contracts", "mappings", "tags", "offers", "campaigns", "models", "rules", "recipes", "scenes",
+    "filters",
+)  # fmt: skip
 _NEW = """# Settings of this workspace.
 name: {name}
 currency: CNY   # ISO 4217 code of every amount

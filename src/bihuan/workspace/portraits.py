@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from bihuan.kernel import UserError
 from bihuan.tag import (
@@ -20,13 +20,12 @@ from bihuan.tag import (
     match_plan_lists,
 )
 from bihuan.tag.definition import Layer, State
+from bihuan.workspace.place import Day, day_of
 
 if TYPE_CHECKING:
     from bihuan.audience import Relevance
     from bihuan.evaluation.report import Report
     from bihuan.workspace.workspace import Workspace
-
-Day: TypeAlias = date | str
 
 
 class Portraits:
@@ -61,7 +60,7 @@ class Portraits:
         SnapshotNotFoundError
             If the lake does not have them; names the dates that it has.
         """
-        ws, day = self._ws, _day(as_of)
+        ws, day = self._ws, day_of(as_of)
         before = self._drawn.get((subject, day))
         if before is not None and before[0] == ws.view.version and before[1] is ws.dictionary:
             return before[2]  # neither data nor definitions have changed since
@@ -108,8 +107,8 @@ class Portraits:
         cuts
             Edges of bands for numbers; see :func:`bihuan.tag.draw_structure`.
         """
-        day = _day(as_of)
-        earlier = self._month_before(day, subject) if since is None else _day(since)
+        day = day_of(as_of)
+        earlier = self._month_before(day, subject) if since is None else day_of(since)
         if earlier is not None and earlier >= day:
             raise UserError(
                 f"The movement up to {day} cannot begin on {earlier}.",
@@ -192,7 +191,7 @@ class Portraits:
         """
         from bihuan.audience import Flag, Goal, rank_tags
 
-        ws, first, last = self._ws, _day(as_of), _day(later)
+        ws, first, last = self._ws, day_of(as_of), day_of(later)
         self._refuse_overlap(goal, first, last)
         names = [
             tag.name
@@ -258,7 +257,3 @@ def _is_facet(tag: TagDefinition) -> bool:
 
 def _language(workspace: Workspace) -> Literal["zh", "en"]:
     return "en" if workspace.settings.language == "en" else "zh"
-
-
-def _day(day: Day) -> date:
-    return day if isinstance(day, date) else date.fromisoformat(day)

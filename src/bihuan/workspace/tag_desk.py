@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from bihuan.model import (
     MODEL_LIBRARY,
@@ -36,11 +35,10 @@ from bihuan.tag import (
     take_stock,
 )
 from bihuan.tag import Stock as TagsInStock
+from bihuan.workspace.place import Day, day_of
 
 if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
-
-Day: TypeAlias = date | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class TagDesk:
     def try_out(self, name: str, as_of: Day, *, who: str) -> TrialReport:
         """Derive a candidate on a month's rows without touching what is in force."""
         return self._desk().try_out(
-            name, self._ws.lake, _day(as_of), who=who,
+            name, self._ws.lake, day_of(as_of), who=who,
             engine=self._ws.engine, progress=self._ws.progress,
         )  # fmt: skip
 
@@ -156,7 +154,7 @@ class TagDesk:
             changed=self._store.history.changed_unrecorded(self._ws.dictionary),
             rules=rules or SortingRules(),
         )
-        return sort_out(stock, _day(as_of))
+        return sort_out(stock, day_of(as_of))
 
     def stock(self) -> TagStock:
         """Count the tags by subject, layer, category, state."""
@@ -196,7 +194,7 @@ class TagDesk:
         chosen = [catalogue.get(name) for name in names] if names is not None else list(catalogue)
         models = ModelCatalogue(chosen).bind(self._ws.dictionary)
         return run_catalogue(
-            self._ws.rooms, models, _day(as_of), record=self._record,
+            self._ws.rooms, models, day_of(as_of), record=self._record,
             sample_rows=sample_rows, again=again,
         )  # fmt: skip
 
@@ -279,7 +277,3 @@ def _on_desk(
         auc=shown.auc if shown else None,
         run=run,
     )
-
-
-def _day(day: Day) -> date:
-    return date.fromisoformat(day) if isinstance(day, str) else day

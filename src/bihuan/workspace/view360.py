@@ -28,6 +28,7 @@ from bihuan.workspace.customer_view import (
     TagMark,
     Text,
 )
+from bihuan.workspace.place import day_of
 
 if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
@@ -78,7 +79,7 @@ class View360:
         UnknownCustomerError
             If no customer of that id is in the newest snapshot up to the date.
         """
-        day = as_of if isinstance(as_of, date) else date.fromisoformat(as_of)
+        day = day_of(as_of)
         return _Lookup(self._workspace, customer_id, day).view()
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -26,7 +24,6 @@ from bihuan.audience import (
     take_snapshot,
 )
 from bihuan.data import (
-    DuckDBEngine,
     Engine,
     IngestReport,
     Lake,
@@ -34,7 +31,6 @@ from bihuan.data import (
     ProblemBook,
     QualityProfile,
     Quarantine,
-    SqlTable,
     TableContract,
     ingest,
     load_contracts,
@@ -56,7 +52,7 @@ from bihuan.delivery import (
 from bihuan.evaluation import Text
 from bihuan.evaluation.report import Section, build_report, write_html, write_pdf
 from bihuan.feedback import OutcomeReport, ingest_outcomes, publish_contacts
-from bihuan.kernel import Clock, Progress, SilentProgress, SystemClock, UserError
+from bihuan.kernel import Clock, Progress, UserError
 from bihuan.model import BuiltModel, Metrics, ModelCard, ModelRegistry
 from bihuan.offer import Catalogue
 from bihuan.step import (
@@ -89,15 +85,13 @@ from bihuan.tag import (
     open_index,
     read_tags,
 )
-from bihuan.workspace.layout import Layout, load_settings, make_folders
+from bihuan.workspace.layout import Layout, load_settings
+from bihuan.workspace.place import Day, day_of, place_of
 from bihuan.workspace.portraits import Portraits
 from bihuan.workspace.scenes import Filters, Scenes
 from bihuan.workspace.segments import Cohorts, Segments
 from bihuan.workspace.tag_desk import TagDesk
 from bihuan.workspace.view360 import View360
-
-Day: TypeAlias = date | str
-"""A date, or its text in the form 2026-10-31."""
 
 
 class Workspace:
@@ -181,8 +175,8 @@ class Workspace:
         return ingest(
             self.lake,
             load_mapping(self.layout.find_definition("mappings", mapping)),
-            _place(source),
-            _day(as_of),
+            place_of(source),
+            day_of(as_of),
             contracts=self.contracts,
             clock=self.clock,
             progress=self.progress,
@@ -217,14 +211,14 @@ class Workspace:
                 zh=f"没有名为 {table} 的表，可选：{'、'.join(sorted(self.contracts))}。",
             )
         return profile_quality(
-            self.view, table, _day(as_of), self.contracts[table], self.engine,
+            self.view, table, day_of(as_of), self.contracts[table], self.engine,
             today=self.clock.now().date(),
         )  # fmt: skip
 
     def prepare(self, recipe: str, as_of: Day) -> pa.Table:
         """Run the preparation recipe of ``recipes/<recipe>.yaml`` and return its rows."""
         path = self.layout.find_definition("recipes", recipe)
-        return prepare(load_recipe(path), self.view, _day(as_of), self.engine, self.contracts)
+        return prepare(load_recipe(path), self.view, day_of(as_of), self.engine, self.contracts)
 
     @cached_property
     def problems(self) -> ProblemBook:
@@ -240,11 +234,11 @@ class Workspace:
 
     def refresh_tags(self, as_of: Day, *, subject: str = "customer") -> DeriveReport:
         """Derive the live tags of a subject; what has not changed is left as it is."""
-        return refresh_tags(self.rooms, _day(as_of), subject=subject)
+        return refresh_tags(self.rooms, day_of(as_of), subject=subject)
 
     def tags(self, as_of: Day, *, subject: str = "customer") -> TagTable:
         """Return the tag values of a date, ready to be read."""
-        return read_tags(self.view, self.dictionary, subject, _day(as_of))
+        return read_tags(self.view, self.dictionary, subject, day_of(as_of))
 
     def index_tags(
         self, as_of: Day, *, subject: str = "customer", only: Sequence[str] | None = None
@@ -260,7 +254,7 @@ class Workspace:
         never of other values than :meth:`tags` shows.
         """
         self.index_tags(as_of, subject=subject)
-        return ProgramReader(open_index(self.layout.index, subject, _day(as_of)))
+        return ProgramReader(open_index(self.layout.index, subject, day_of(as_of)))
 
     def explore(self, as_of: Day, *, subject: str = "customer") -> Exploration:
         """Return a session in which a planner asks about one date's audiences."""
@@ -275,7 +269,7 @@ class Workspace:
         """
         tags = self.tags(as_of, subject=subject)
         try:
-            index = open_index(self.layout.index, subject, _day(as_of))
+            index = open_index(self.layout.index, subject, day_of(as_of))
             if not index.stale(tags):
                 return MemberCount(ProgramReader(index).count(audience), tags.rows)
         except (IndexNotBuiltError, TagNotIndexedError):
@@ -318,7 +312,7 @@ class Workspace:
     def learn(self, model: str, as_of: Day) -> tuple[BuiltModel, Metrics]:
         """Learn the model of ``models/<model>.yaml``, register it, and score the customers."""
         order = load_score_order(self.layout.find_definition("models", model))
-        return score_customers(self.rooms, order, _day(as_of))
+        return score_customers(self.rooms, order, day_of(as_of))
 
     @cached_property
     def registry(self) -> ModelRegistry:
@@ -329,7 +323,7 @@ class Workspace:
 
     def target(self, campaign_id: str, as_of: Day) -> Target:
         """Freeze a campaign's audience and take out the excluded."""
-        return choose_audience(self.rooms, self.campaign(campaign_id), _day(as_of))
+        return choose_audience(self.rooms, self.campaign(campaign_id), day_of(as_of))
 
     def decide(
         self, campaign_id: str, as_of: Day, *, confirmed: frozenset[str] = frozenset()
@@ -340,7 +334,7 @@ class Workspace:
 
     def decisions(self, campaign_id: str, as_of: Day) -> DecisionRecord:
         """Return what was decided, from the log."""
-        return read_decisions(self.rooms, campaign_id, _day(as_of))
+        return read_decisions(self.rooms, campaign_id, day_of(as_of))
 
     def deploy(self, campaign_id: str, as_of: Day) -> Deployment:
         """Freeze the logged decisions into assignments; the same decisions twice are one."""
@@ -416,7 +410,7 @@ class Workspace:
             self.campaign(campaign_id),
             self.deployment(campaign_id),
             self.decisions(campaign_id, as_of),
-            _day(responses_as_of),
+            day_of(responses_as_of),
         )
 
     def report(  # noqa: PLR0913 - each chapter has its own source
@@ -520,75 +514,3 @@ class Workspace:
             seed=self.settings.seed,
             currency=self.settings.currency,
         )
-
-
-def open_workspace(
-    path: Path | str,
-    *,
-    create: bool = True,
-    clock: Clock | None = None,
-    progress: Progress | None = None,
-    engine: Engine | None = None,
-) -> Workspace:
-    """Open a workspace, or lay out a new one in an empty or new folder.
-
-    Parameters
-    ----------
-    path
-        The workspace's folder.
-    create
-        Whether a folder that does not exist or is empty becomes a workspace.
-    clock, progress, engine
-        The machine's clock, silence and DuckDB unless given.
-
-    Returns
-    -------
-    Workspace
-
-    Raises
-    ------
-    UserError
-        If the folder holds something else, or there is none and ``create`` is false.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> ws = open_workspace(Path(tempfile.mkdtemp()) / "demo")
-    >>> ws.view.tables
-    ()
-    """
-    layout = make_folders(Path(path), create=create)
-    return Workspace(
-        layout.root,
-        clock=clock or SystemClock(),
-        progress=progress or SilentProgress(),
-        engine=engine or DuckDBEngine(),
-    )
-
-
-def _place(source: Path | str) -> Path | SqlTable:
-    """Read ``URL#table`` or ``URL#schema.table`` as a database table, anything else as a file."""
-    if isinstance(source, Path) or "://" not in source:
-        return Path(source)
-    url, _, table = source.rpartition("#")
-    if not url:
-        raise UserError(
-            "The address of the database does not say which table.",
-            remedy="Write  URL#table, for example sqlite:///crm.db#customers.",
-            zh="数据库地址没有指明表名，请写成 URL#表名，例如 sqlite:///crm.db#customers。",
-        )
-    schema, _, name = table.rpartition(".")
-    return SqlTable(url, name, schema or None)
-
-
-def _day(day: Day) -> date:
-    if isinstance(day, date):
-        return day
-    try:
-        return date.fromisoformat(day)
-    except ValueError as error:
-        raise UserError(
-            f"'{day}' is not a date.",
-            remedy="Write it as 2026-10-31.",
-            zh=f"“{day}”不是日期，请写成 2026-10-31 的形式。",
-        ) from error

@@ -11,11 +11,11 @@ import pyarrow as pa
 from sqlglot import exp
 
 from bihuan.audience.algebra import Node, tags_of
-from bihuan.audience.cohort import Cohort, CohortError
 from bihuan.audience.coverage import NotEstimable
 from bihuan.audience.normalise import normalise
-from bihuan.audience.reader import require_numeric
-from bihuan.audience.rule import wilson
+from bihuan.audience.segment.cohort import Cohort, CohortError
+from bihuan.audience.segment.reader import require_numeric
+from bihuan.audience.segment.rule import wilson
 from bihuan.audience.snapshot import bind_to
 from bihuan.audience.sql import predicate, tag_columns
 from bihuan.data import Engine

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bihuan.audience.algebra import Node
 from bihuan.audience.coverage import Flags, NotEstimable, Overlap, cross, read_flags
 from bihuan.audience.literal import AudienceError
-from bihuan.audience.reader import require_numeric
+from bihuan.audience.segment.reader import require_numeric
 from bihuan.audience.snapshot import bind_to
 from bihuan.audience.text import parse
 from bihuan.data import Engine

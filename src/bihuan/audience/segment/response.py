@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihuan.audience.algebra import Compare, Node, all_of
-from bihuan.audience.binning import count_bins, merge, pool_monotone
 from bihuan.audience.coverage import NotEstimable
-from bihuan.audience.leak import Goal, read_goal
-from bihuan.audience.reader import Ordered, Reader, Side, require_numeric
-from bihuan.audience.rule import wilson
+from bihuan.audience.segment.binning import count_bins, merge, pool_monotone
+from bihuan.audience.segment.leak import Goal, read_goal
+from bihuan.audience.segment.reader import Ordered, Reader, Side, require_numeric
+from bihuan.audience.segment.rule import wilson
 from bihuan.data import Engine
 from bihuan.tag import TagTable
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from bihuan.kernel import UserError, canonical_json, file_lock, write_atomically
 from bihuan.kernel.files import sync_folder
 from bihuan.tag.definition import TagDefinition
-from bihuan.tag.life import TagHistory, Transition
+from bihuan.tag.desk.life import TagHistory, Transition
+from bihuan.tag.desk.trial import TrialReport
 from bihuan.tag.load import load_definitions
-from bihuan.tag.trial import TrialReport
 
 
 class DeskConflictError(UserError):

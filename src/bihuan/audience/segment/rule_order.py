@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bihuan.audience.algebra import Node
 from bihuan.audience.coverage import NotEstimable
-from bihuan.audience.rule import ExperienceRule, RuleError, apply_rules, match_rules
+from bihuan.audience.segment.rule import ExperienceRule, RuleError, apply_rules, match_rules
 from bihuan.data import Engine
 from bihuan.tag import TagTable
 

@@ -8,15 +8,15 @@ import pyarrow as pa
 
 from bihuan.audience.algebra import Node
 from bihuan.audience.coverage import NotEstimable
-from bihuan.audience.leak import Goal
 from bihuan.audience.normalise import normalise
 from bihuan.audience.program import CrossTable, Histogram, Threshold
-from bihuan.audience.quantify import Curve, Fit, fit_threshold, response_curve
-from bihuan.audience.reader import Reader, Side
-from bihuan.audience.refine import Explanation, explain_counts
-from bihuan.audience.relevance import Relevance, rank_tags
-from bihuan.audience.resources import Resources
-from bihuan.audience.response import Expectation
+from bihuan.audience.segment.leak import Goal
+from bihuan.audience.segment.quantify import Curve, Fit, fit_threshold, response_curve
+from bihuan.audience.segment.reader import Reader, Side
+from bihuan.audience.segment.refine import Explanation, explain_counts
+from bihuan.audience.segment.relevance import Relevance, rank_tags
+from bihuan.audience.segment.resources import Resources
+from bihuan.audience.segment.response import Expectation
 from bihuan.audience.snapshot import MemberCount, bind_to
 from bihuan.audience.text import parse
 from bihuan.data import Engine

@@ -17,7 +17,7 @@ from sqlglot import exp
 from bihuan.audience.algebra import Node
 from bihuan.audience.json_form import from_json, to_json
 from bihuan.audience.literal import AudienceError
-from bihuan.audience.reader import require_numeric
+from bihuan.audience.segment.reader import require_numeric
 from bihuan.audience.snapshot import AudienceSnapshot
 from bihuan.audience.sql import tag_columns
 from bihuan.data import Engine, Lake, LakeView, Snapshot

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bihuan.audience.algebra import And, AudienceTooLargeError, Node, Not, Or, all_of, any_of
-from bihuan.audience.reader import EVERYONE, Counter
+from bihuan.audience.segment.reader import EVERYONE, Counter
 from bihuan.audience.text import to_text
 
 MAX_PARTS = 200  # a planner reads a page; every part costs five counts

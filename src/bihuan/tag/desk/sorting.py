@@ -14,9 +14,9 @@ from bihuan.data import Engine, LakeView
 from bihuan.kernel import hash_id
 from bihuan.tag.definition import Refresh, State, Subject, TagDefinition
 from bihuan.tag.derive import tag_table
+from bihuan.tag.desk.likeness import Likeness, find_alike, value_facts
+from bihuan.tag.desk.stock import LEVELS
 from bihuan.tag.dictionary import TagDictionary
-from bihuan.tag.likeness import Likeness, find_alike, value_facts
-from bihuan.tag.stock import LEVELS
 from bihuan.tag.table import TagNotDerivedError, TagTable, read_tags
 
 KINDS = (

@@ -15,7 +15,7 @@ from bihuan.audience.algebra import Compare, Missing, Node, Not, all_of
 from bihuan.audience.bind import TagTypeError
 from bihuan.audience.coverage import NotEstimable
 from bihuan.audience.literal import AudienceError, Value
-from bihuan.audience.reader import EVERYONE, NUMERIC, Ordered, SqlReader
+from bihuan.audience.segment.reader import EVERYONE, NUMERIC, Ordered, SqlReader
 from bihuan.audience.snapshot import require_tags
 from bihuan.audience.text import to_text
 from bihuan.data import ColumnType, Engine

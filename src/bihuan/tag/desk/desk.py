@@ -17,18 +17,18 @@ import yaml
 from bihuan.data import Engine, Lake
 from bihuan.kernel import Clock, Progress
 from bihuan.tag.definition import State, TagDefinition, TagDefinitionError
-from bihuan.tag.desk_store import DeskStore
-from bihuan.tag.dictionary import TagDictionary, unknown_tag
-from bihuan.tag.life import (
+from bihuan.tag.desk.life import (
     TagTransitionError,
     Transition,
     record,
     require_who_and_why,
     transition,
 )
+from bihuan.tag.desk.pages import NEW_PAGE, Page, pages_of, to_mapping, to_yaml
+from bihuan.tag.desk.store import DeskStore
+from bihuan.tag.desk.trial import TrialReport, try_tag, with_what_it_needs
+from bihuan.tag.dictionary import TagDictionary, unknown_tag
 from bihuan.tag.load import parse_definition
-from bihuan.tag.pages import NEW_PAGE, Page, pages_of, to_mapping, to_yaml
-from bihuan.tag.trial import TrialReport, try_tag, with_what_it_needs
 
 NEW_TAGS_FILE = "desk.yaml"
 """File of the tags folder that takes tags which stood in none before."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from bihuan.kernel import Clock, UserError, canonical_json, file_lock, write_atomically
 from bihuan.tag.definition import State, TagDefinition
+from bihuan.tag.desk.trial import TrialReport
 from bihuan.tag.dictionary import TagDictionary, require_same_values
-from bihuan.tag.trial import TrialReport
 
 _NEXT: Mapping[State, tuple[State, ...]] = {
     State.DRAFT: (State.REVIEW, State.RETIRED),

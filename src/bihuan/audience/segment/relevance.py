@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bihuan.audience.algebra import Node
-from bihuan.audience.binning import Bin, Binned, count_bins, merge, pool_monotone
 from bihuan.audience.coverage import NotEstimable
-from bihuan.audience.leak import Descent, Goal, Leak, read_goal
+from bihuan.audience.segment.binning import Bin, Binned, count_bins, merge, pool_monotone
+from bihuan.audience.segment.leak import Descent, Goal, Leak, read_goal
 from bihuan.audience.snapshot import require_tags
 from bihuan.audience.text import to_text
 from bihuan.data import Engine

@@ -14,9 +14,9 @@ import pyarrow as pa
 from bihuan.audience.algebra import Compare, Missing, Node, all_of
 from bihuan.audience.coverage import NotEstimable
 from bihuan.audience.program import Threshold
-from bihuan.audience.reader import EVERYONE, Ordered, Reader, Side
-from bihuan.audience.resources import Capacity, Resources
-from bihuan.audience.response import Expectation, at_or_beyond
+from bihuan.audience.segment.reader import EVERYONE, Ordered, Reader, Side
+from bihuan.audience.segment.resources import Capacity, Resources
+from bihuan.audience.segment.response import Expectation, at_or_beyond
 from bihuan.audience.text import to_text
 from bihuan.kernel import DefectError
 

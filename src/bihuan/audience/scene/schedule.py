@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TypeAlias
 
-from bihuan.audience.scene import MAX_MISSED, Scene
-from bihuan.audience.scene_log import GOOD, Resumed, SceneLog, SceneRun
+from bihuan.audience.scene.definition import MAX_MISSED, Scene
+from bihuan.audience.scene.log import GOOD, Resumed, SceneLog, SceneRun
 from bihuan.audience.snapshot import AudienceSnapshot
 from bihuan.kernel import BihuanError, Cancelled, UserError, hash_id
 
