@@ -164,6 +164,36 @@ class TestExploring:
         assert sum(cell["count"] for cell in cells) == counted
 
 
+class TestScenes:
+    def test_a_due_scene_runs_once_and_tells_its_count(self, filled: Shell) -> None:
+        scenes = filled.folder / "scenes"
+        scenes.mkdir(exist_ok=True)
+        (scenes / "newcomers.yaml").write_text(
+            "title: {zh: 新客户, en: Newcomers}\naudience: tenure_months <= 6\nowner: 市场部\n"
+            "cron: 0 6 2 * *\ntime_zone: Asia/Shanghai\nstarts_on: 2026-11-01\n"
+            "valid_until: 2026-11-03\nmaximum_age_days: 30\n",
+            encoding="utf-8",
+        )
+        counted = filled.json("audience", "tenure_months <= 6", "--as-of", AS_OF)["members"]
+        (run,) = filled.json("scene", "run-due")
+        assert (run["state"], run["count"], run["as_of"]) == ("done", counted, AS_OF)
+        assert filled.json("scene", "run-due") == []
+        (status,) = filled.json("scene", "status")
+        assert status["last_good"]["count"] == counted
+
+
+class TestStock:
+    def test_counts_the_tags_of_the_workspace(self, filled: Shell) -> None:
+        told = filled.json("tags", "stock")
+        assert told["live"] == sum(told["tags"].values())
+        assert told["models"] > 0
+
+    def test_one_customer_is_shown_whole(self, filled: Shell) -> None:
+        told = filled.json("view", "7590-VHVEG", "--as-of", AS_OF)
+        assert told["customer"] == "7590-VHVEG"
+        assert AS_OF in told["text"]
+
+
 class TestErrors:
     def test_unknown_tag_names_the_nearest_in_both_languages(
         self, filled: Shell, monkeypatch: pytest.MonkeyPatch

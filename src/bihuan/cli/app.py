@@ -24,7 +24,9 @@ app = typer.Typer(
 tags_app = typer.Typer(no_args_is_help=True, help="Derive, list and explain tags. 标签。")
 model_app = typer.Typer(no_args_is_help=True, help="Learn models and read their cards. 模型。")
 campaign_app = typer.Typer(no_args_is_help=True, help="Plan and decide campaigns. 营销方案。")
+scene_app = typer.Typer(no_args_is_help=True, help="Audiences selected by the clock. 固化场景。")
 app.add_typer(tags_app, name="tags")
+app.add_typer(scene_app, name="scene")
 app.add_typer(model_app, name="model")
 app.add_typer(campaign_app, name="campaign")
 

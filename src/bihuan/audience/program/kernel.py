@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from bihuan.audience.program.compile import BLOCK
-from bihuan.kernel.compiled import words_at
+from bihuan.kernel.compiled import add_shared, words_at
 
 _STRETCH = 128  # words between two rounds of asking ahead
 _LOAD, _LOAD_NOT, _AND_PLANE, _OR_PLANE, _AND_NOT_PLANE, _OR_NOT_PLANE, _MUX = range(7)
@@ -245,7 +245,7 @@ def select_program(planes, code, depth, rows, bits, start, end):
 
 
 @njit(cache=True, nogil=True)
-def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
+def cross_programs(planes, code, ends, lines, depth, rows, spread, counts, start, end):
     """Count the rows in every pair of sets inside an audience, adding to ``counts``.
 
     Parameters
@@ -259,6 +259,10 @@ def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
         Number of line sets.
     depth, rows
         Deepest stack, and rows of the index.
+    spread
+        Whether the next block is asked for while pairs are counted, a little after each; ``code``
+        must then say of no step that it is the first. Counting many pairs takes as long as
+        reading, so memory would else be idle meanwhile.
     counts
         Written: int64 (lines, columns).
     start, end
@@ -270,12 +274,15 @@ def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
     inside = np.empty(BLOCK, np.uint64)
     held = np.empty((columns, BLOCK), np.uint64)
     nothing = np.uint64(0)
+    ahead = len(planes) * (BLOCK // 8) if spread else 0
+    quota = ahead // max(lines * columns, 1) + 1
     for number in range(start, end):
         word = number * BLOCK
         width = min(BLOCK, words - word)
         _run(planes, code[: ends[1]], word, width, stack)
         _cut_tail(stack[0, :width], word, rows)
         _load(inside[:width], stack[0, :width], nothing)
+        asked = 0
         for column in range(columns):
             at = 1 + lines + column
             _run(planes, code[ends[at] : ends[at + 1]], word, width, stack)
@@ -285,94 +292,145 @@ def cross_programs(planes, code, ends, lines, depth, rows, counts, start, end):
             _and(stack[0, :width], inside[:width], nothing)
             for column in range(columns):
                 counts[line, column] += _ones_of_both(stack[0, :width], held[column, :width])
+                until = min(asked + quota, ahead)
+                while asked < until:
+                    place = np.uint64(8 * (word + BLOCK) + 64 * (asked % (BLOCK // 8)))
+                    ask_ahead(planes[asked // (BLOCK // 8)] + place)
+                    asked += 1
 
 
 @njit(cache=True, nogil=True)
-def _keep_rows(bits, high, high_is_one, low, low_is_one, start, end):
-    """Keep the rows whose bits in two planes are as said, in words ``start .. end - 1``.
+def _divide(bits, high, low, kept, next_high, next_low, start, end, found):
+    """Keep the rows whose bits in two planes are ``kept``; count the rest by two further planes.
 
     Parameters
     ----------
     bits
         Rows in question, changed in place.
     high, low
-        Addresses of planes; 0 for none.
-    high_is_one, low_is_one
-        Whether the bit must be 1.
+        Addresses of the planes to keep by; 0 for none: a plane of zeros, or none to keep by.
+    kept
+        0..3, the high bit before the low.
+    next_high, next_low
+        Addresses of the planes to count by; the high one may be 0 as well.
     start, end
         Words.
+    found
+        Written: rows whose next bits are 1 in the high, in both, and in the low plane.
     """
-    left, offset = bits[start:end], np.uint64(8 * start)
-    all_ones = ~np.uint64(0)
-    not_low = np.uint64(0) if low_is_one else all_ones
-    not_high = np.uint64(0) if high_is_one else all_ones
+    left, offset, width = bits[start:end], np.uint64(8 * start), end - start
+    flip_high = np.uint64(0) if kept >> 1 else ~np.uint64(0)
+    flip_low = np.uint64(0) if kept & 1 else ~np.uint64(0)
+    c = carray(words_at(next_low + offset), (width,))
     if low:
-        b = carray(words_at(low + offset), (end - start,))
+        b = carray(words_at(low + offset), (width,))
         if high:
-            a = carray(words_at(high + offset), (end - start,))
+            a = carray(words_at(high + offset), (width,))
             for i in range(len(left)):
-                left[i] &= (a[i] ^ not_high) & (b[i] ^ not_low)
+                left[i] &= (a[i] ^ flip_high) & (b[i] ^ flip_low)
         else:
             for i in range(len(left)):
-                left[i] &= b[i] ^ not_low
+                left[i] &= b[i] ^ flip_low
+    ones, twos, threes = np.uint64(0), np.uint64(0), np.uint64(0)
+    if next_high:
+        d = carray(words_at(next_high + offset), (width,))
+        for i in range(len(left)):
+            x = left[i] & d[i]
+            twos += count_ones(x)
+            threes += count_ones(x & c[i])
+            ones += count_ones(left[i] & c[i])
+    else:
+        ones = _ones_of_both(left, c)
+    found[0], found[1], found[2] = twos, threes, ones
 
 
 @njit(cache=True, nogil=True)
-def _count_pairs(bits, high, low, start, end):
-    """Count rows by their bits in two planes, in words ``start .. end - 1``.
+def help_walk(bits, planes, kept, tickets, done, counts, words, leads):
+    """Find a code of a given rank, two planes at a time, together with others who do the same.
+
+    One thread leads and decides after each step; the others may come late or not at all, for
+    whoever is there takes the next block: a ticket says which step and which block of it. Nobody
+    waits for a thread that has not begun.
 
     Parameters
     ----------
     bits
-        The rows.
-    high, low
-        Addresses of planes; 0 for none: a plane of zeros.
-    start, end
-        Words.
+        Rows in question, narrowed step by step.
+    planes
+        Addresses of the bit planes, highest first, an even number; 0 for a plane of zeros.
+    kept
+        Shared, int64 (n_steps + 1): the two bits that were decided in the step before; written by
+        the leader.
+    tickets
+        Shared, int64 (n_steps + 1): blocks handed out per step, then how many steps are open; one
+        more than there are tells the helpers that all is done.
+    done
+        Shared, int64 (n_steps): blocks finished.
+    counts
+        Shared, int64 (3 * n_steps + 1): rows by their two bits, see :func:`_divide`; last, the
+        rows in question at the start.
+    words
+        Words of the rows.
+    leads
+        0 for a helper, else the rank sought, from the top if positive, from the bottom if not.
 
     Returns
     -------
-    (int64, int64, int64, int64)
-        Rows whose two bits, high before low, are 00, 01, 10 and 11.
+    (int64, int64, int64)
+        For the leader the steps' decisions as a code, the rows strictly beyond it, the rows at it.
     """
-    left, offset = bits[start:end], np.uint64(8 * start)
-    zero, one, two, three = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
-    if high:
-        a = carray(words_at(high + offset), (end - start,))
-        b = carray(words_at(low + offset), (end - start,))
-        for i in range(len(left)):
-            x, y, z = left[i], a[i], b[i]
-            zero += count_ones(x & ~y & ~z)
-            one += count_ones(x & ~y & z)
-            two += count_ones(x & y & ~z)
-            three += count_ones(x & y & z)
-    elif low:
-        b = carray(words_at(low + offset), (end - start,))
-        for i in range(len(left)):
-            zero += count_ones(left[i] & ~b[i])
-            one += count_ones(left[i] & b[i])
-    else:
-        zero = _ones_of(left)
-    return np.int64(zero), np.int64(one), np.int64(two), np.int64(three)
+    steps, blocks = len(planes) // 2, (words + BLOCK - 1) // BLOCK
+    found = np.zeros(3, np.int64)
+    need, left, code, step = abs(leads), counts[3 * steps], np.int64(0), 0
+    nothing = np.uint64(0)
+    while step < steps:
+        if leads:
+            add_shared(tickets, steps, 1)
+        else:
+            while add_shared(tickets, steps, 0) <= step:
+                pass
+            if add_shared(tickets, steps, 0) > steps:
+                break
+        high = planes[2 * step - 2] if step else nothing
+        low = planes[2 * step - 1] if step else nothing
+        while True:
+            block = add_shared(tickets, step, 1) if tickets[step] < blocks else blocks
+            if block >= blocks:
+                break
+            start, end = block * BLOCK, min(block * BLOCK + BLOCK, words)
+            _divide(
+                bits, high, low, kept[step], planes[2 * step], planes[2 * step + 1],
+                start, end, found,
+            )  # fmt: skip
+            for i in range(3):
+                add_shared(counts, 3 * step + i, found[i])
+            add_shared(done, step, 1)
+        if leads:
+            while add_shared(done, step, 0) < blocks:
+                pass
+            two, three, one = counts[3 * step], counts[3 * step + 1], counts[3 * step + 2]
+            two, one = two - three, one - three
+            zero = left - one - two - three
+            choice = np.int64(0)
+            for turn in range(4):
+                choice = np.int64(3 - turn if leads > 0 else turn)
+                left = (zero, one, two, three)[choice]
+                if left >= need:
+                    break
+                need -= left
+            code = code << 2 | choice
+            kept[step + 1] = choice
+        step += 1
+    if leads:
+        add_shared(tickets, steps, steps + 1)
+    return code, abs(leads) - need, left
 
 
 @njit(cache=True, nogil=True)
-def divide_rows(bits, last_high, last_low, kept, high, low, start, end):
-    """Keep the rows whose bits in the last two planes were ``kept``, count by the next two.
-
-    Stretch by stretch, so that the rows are still in the cache when they are counted; otherwise
-    as :func:`_keep_rows` and :func:`_count_pairs`.
-    """
-    found = np.zeros(4, np.int64)
-    for begin in range(start, end, BLOCK):
-        stop = min(begin + BLOCK, end)
-        _keep_rows(bits, last_high, kept >> 1, last_low, kept & 1, begin, stop)
-        zero, one, two, three = _count_pairs(bits, high, low, begin, stop)
-        found[0] += zero
-        found[1] += one
-        found[2] += two
-        found[3] += three
-    return found
+def ones_of_plane(bits, plane, start, end):
+    """Count the rows whose bit in a plane is 1, in words ``start .. end - 1``."""
+    words = carray(words_at(plane + np.uint64(8 * start)), (end - start,))
+    return np.int64(_ones_of_both(bits[start:end], words))
 
 
 @njit(cache=True, nogil=True)

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihuan.audience.program.compile import BLOCK, Compiler, Program, kernel_code
-from bihuan.kernel import on_each_part
+from bihuan.kernel import led, on_each_part
 from bihuan.tag import TagIndex, TagPlanes
 
 Bits: TypeAlias = NDArray[np.uint64]
 Rows: TypeAlias = NDArray[np.int64]
 Counts: TypeAlias = NDArray[np.int64]
 Side: TypeAlias = Literal["top", "bottom"]
+
+_MANY_PAIRS = 8  # from here on, counting pairs takes long enough to read the next block meanwhile
 
 
 def count(index: TagIndex, compiler: Compiler, program: Program) -> int:
@@ -63,10 +65,15 @@ def cross(
     planes, code = compiler.addresses, kernel_code(programs)
     ends = np.cumsum([0, *(len(program.steps) for program in programs)], dtype=np.int64)
     depth = max(program.depth for program in programs)
+    spread = len(lines) * len(columns) >= _MANY_PAIRS
+    if spread:
+        code[:, 2] = 0
 
     def work(start: int, end: int) -> Counts:
         counts = np.zeros((len(lines), len(columns)), np.int64)
-        cross_programs(planes, code, ends, len(lines), depth, index.rows, counts, start, end)
+        cross_programs(
+            planes, code, ends, len(lines), depth, index.rows, spread, counts, start, end
+        )
         return counts
 
     total: Counts = np.sum(on_each_part(work, _blocks(index)), axis=0, dtype=np.int64)
@@ -75,7 +82,13 @@ def cross(
 
 def ones_in_planes(index: TagIndex, bits: Bits, addresses: NDArray[np.uint64]) -> list[int]:
     """Count, for each plane, the rows among ``bits`` whose bit is 1."""
-    return [int(_halve(index, bits, (0, 0), 0, (0, int(plane)))[1]) for plane in addresses]
+    from bihuan.audience.program.kernel import ones_of_plane
+
+    def work(start: int, end: int) -> list[int]:
+        return [int(ones_of_plane(bits, plane, start, end)) for plane in addresses]
+
+    parts = on_each_part(work, -(-index.rows // 64))
+    return [sum(counts) for counts in zip(*parts, strict=True)]
 
 
 def rows_of(index: TagIndex, bits: Bits, size: int) -> Rows:
@@ -124,36 +137,27 @@ def walk(
     From the highest bits down, two at a time, the rows still in question are divided by their
     bits: if those with the most wanted bits are enough, the answer is among them, else they are
     all taken and the next are asked. Each pair of planes is read twice, to count, and to keep
-    while the next pair is counted.
+    while the next pair is counted. A step is too short to wake a thread for: the cores share the
+    blocks of all steps within one call.
     """
-    addresses = [0] * (len(planes.bit_addresses) % 2)  # a pair may lack its high plane
-    addresses += [int(address) for address in planes.bit_addresses[::-1]]
-    need, code, pair, kept, ties = size, 0, (0, 0), 0, known
-    for high, low in zip(addresses[::2], addresses[1::2], strict=True):
-        counts = _halve(index, bits, pair, kept, (high, low))
-        pair = (high, low)
-        for kept in (3, 2, 1, 0) if side == "top" else (0, 1, 2, 3):
-            ties = int(counts[kept])
-            if ties >= need:
-                break
-            need -= ties
-        code = code << 2 | kept
-    return code, size - need, ties
+    from bihuan.audience.program.kernel import help_walk
 
+    highest_first = planes.bit_addresses[::-1]
+    pairs = np.concatenate([np.zeros(len(highest_first) % 2, np.uint64), highest_first])
+    steps = len(pairs) // 2
+    kept, tickets, done = (np.zeros(steps + 1, np.int64) for _ in range(3))
+    counts = np.zeros(3 * steps + 1, np.int64)
+    counts[-1] = known
+    words, rank = -(-index.rows // 64), size if side == "top" else -size
 
-def _halve(
-    index: TagIndex, bits: Bits, before: tuple[int, int], kept: int, pair: tuple[int, int]
-) -> Counts:
-    """Keep the rows whose bits in two planes were ``kept``; count the rest by the next two."""
-    from bihuan.audience.program.kernel import divide_rows
+    def part(leads: int) -> tuple[int, int, int]:
+        return help_walk(bits, pairs, kept, tickets, done, counts, words, leads)  # type: ignore[no-any-return]
 
-    (last_high, last_low), (high, low) = np.array(before, np.uint64), np.array(pair, np.uint64)
+    def end() -> None:
+        tickets[steps] = steps + 1
 
-    def work(start: int, end: int) -> tuple[int, int, int, int]:
-        return divide_rows(bits, last_high, last_low, kept, high, low, start, end)  # type: ignore[no-any-return]
-
-    found: Counts = np.sum(on_each_part(work, -(-index.rows // 64)), axis=0, dtype=np.int64)
-    return found
+    code, beyond, ties = led(lambda: part(rank), lambda: part(0), end)
+    return int(code), int(beyond), int(ties)
 
 
 def _blocks(index: TagIndex) -> int:

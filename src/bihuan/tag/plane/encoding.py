@@ -42,7 +42,10 @@ class Encoding:
     low, step
         Position of the first known code, and the distance between two, >= 1.
     count
-        Known codes are ``first .. first + count - 1``; 0 if no value is known.
+        Known codes are ``first .. first + count - 1``, of which not all must occur; 0 if no value
+        is known.
+    least
+        How many of the codes from ``first`` on come before the lowest that occurs.
     missing
         How subjects without a value are written; their code is always 0.
     decimals
@@ -56,6 +59,7 @@ class Encoding:
     step: int
     count: int
     missing: MissingAs
+    least: int = 0
     decimals: int = 0
     texts: tuple[str, ...] = ()
 
@@ -124,7 +128,7 @@ class Encoding:
     @property
     def lowest(self) -> Any:
         """The lowest value that occurs; None if none is known."""
-        return self.value(self.first) if self.count else None
+        return self.value(self.first + self.least) if self.count else None
 
     @property
     def highest(self) -> Any:
@@ -163,6 +167,7 @@ class Encoding:
             "step": self.step,
             "count": self.count,
             "missing": self.missing,
+            "least": self.least,
             "decimals": self.decimals,
             "texts": list(self.texts),
         }
@@ -176,6 +181,7 @@ class Encoding:
             step=stored["step"],
             count=stored["count"],
             missing=stored["missing"],
+            least=stored["least"],
             decimals=stored["decimals"],
             texts=tuple(stored["texts"]),
         )
@@ -207,13 +213,25 @@ def plan_encoding(  # noqa: PLR0913 - what the column turned out to hold
     decimals, texts
         As in :class:`Encoding`.
     """
-    count = (high - low) // step + 1 if known else 0
+    start = 0 if _starts_at_zero(low, high, step) else low
+    count = (high - start) // step + 1 if known else 0
     missing: MissingAs = "none"
     if known < rows:
         # where the bits suffice for one code more, code 0 says it without a plane
         is_free = count.bit_length() == (count - 1).bit_length() if count else False
         missing = "zero" if is_free and kind is not ColumnType.BOOLEAN else "plane"
-    return Encoding(kind, low if known else 0, step, count, missing, decimals, tuple(texts))
+    least = (low - start) // step
+    return Encoding(kind, start, step, count, missing, least, decimals, tuple(texts))
+
+
+def _starts_at_zero(low: int, high: int, step: int) -> bool:
+    """Whether codes may count from value 0 without a further plane.
+
+    A round threshold is then a code that ends in zeros, and its lowest planes need not be read.
+    """
+    if low < 0 or low % step:
+        return False
+    return (high // step).bit_length() == ((high - low) // step).bit_length()
 
 
 def positions_of_doubles(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ from bihuan.kernel import UserError, canonical_json, file_lock, on_each_part, wr
 PAGE_WORDS = 512
 """Planes begin on a page of memory, 4 KiB."""
 
-FORMAT = 1  # goes into every stem: raise it when the same values are written otherwise
+FORMAT = 2  # goes into every stem: raise it when the same values are written otherwise
 
 
 class IndexNotBuiltError(UserError):
