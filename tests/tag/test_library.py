@@ -8,12 +8,21 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
 from bihuan.data import DuckDBEngine, Lake
 from bihuan.kernel import FixedClock, SilentProgress
-from bihuan.tag import LIBRARY_FOLDER, Subject, TagDictionary, derive, read_tags
+from bihuan.tag import (
+    LIBRARY_FOLDER,
+    Subject,
+    TagDictionary,
+    build_index,
+    derive,
+    open_index,
+    read_tags,
+)
 from bihuan.tag.expression import canonical_text
 from bihuan.twin import (
     TwinSettings,
@@ -183,6 +192,26 @@ class TestDerivedFromTheTwin:
                 low, high = pc.min_max(rows[name]).as_py().values()
                 assert low >= 0, name
                 assert high <= 1, name
+
+    def test_every_value_of_every_subject_comes_back_from_its_planes(
+        self, catalogue, library, tmp_path
+    ):
+        for subject, rows in catalogue.rows.items():
+            tags = read_tags(catalogue.lake.view(), library, subject, AS_OF)
+            report = build_index(tags, tmp_path)
+            index = open_index(tmp_path, subject, AS_OF)
+            assert set(report.built) == set(index.fields) == set(rows.column_names[1:])
+            names = rows.column_names[1:]
+            codes, known = index.codes(np.arange(index.rows), names)
+            assert index.take_ids(np.arange(index.rows)).equals(
+                rows[tags.id_column].combine_chunks()
+            )
+            for i, name in enumerate(names):
+                encoding = index.planes(name).encoding
+                expected = rows[name].to_pylist()
+                values = encoding.values(np.maximum(codes[i], encoding.first))
+                found = [v if k else None for v, k in zip(values, known[i], strict=True)]
+                assert found == [None if v != v else v for v in expected], (subject, name)
 
     def test_what_they_do_hangs_together(self, catalogue):
         rows = catalogue.rows["customer"]
