@@ -18,7 +18,7 @@ from bihuan.audience import (
     take_cohort,
     take_snapshot,
 )
-from bihuan.audience import following as following_module
+from bihuan.audience.segment import following as following_module
 from bihuan.audience.segment.cohort import CohortError
 from bihuan.data import Lake
 from bihuan.kernel import DefectError

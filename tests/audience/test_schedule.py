@@ -20,7 +20,7 @@ from bihuan.audience import (
     run_due,
     scene_status,
 )
-from bihuan.audience import scene_log as log_module
+from bihuan.audience.scene import log as log_module
 from bihuan.data import Lake
 from bihuan.kernel import DefectError, FixedClock, UserError
 

@@ -146,7 +146,7 @@ class TestFileLock:
         assert count_with_four_processes(tmp_path / "n", "locked") == 800
 
     def test_without_the_lock_updates_would_be_lost(self, tmp_path):
-        assert count_with_four_processes(tmp_path / "n", "free") < 800
+        assert count_with_four_processes(tmp_path / "n", "free") != 800
 
     def test_a_killed_process_frees_its_lock(self, tmp_path):
         lock = tmp_path / "lock"

@@ -23,7 +23,7 @@ from bihuan.tag import (
     sort_out,
     take_stock,
 )
-from bihuan.tag import desk_store as store_module
+from bihuan.tag.desk import store as store_module
 from bihuan.tag.desk.pages import to_yaml
 from bihuan.tag.desk.store import DeskConflictError
 

@@ -339,7 +339,8 @@ def open_index(root: Path, subject: str, as_of: date) -> TagIndex:
     folder = index_folder(root, subject, as_of)
     head = read_head(folder)
     if head is None:
-        dates = sorted(path.parent.name for path in (root / subject).glob("*/HEAD"))
+        folders = [path.parent for path in (root / subject).glob("*/HEAD")]
+        dates = sorted(found.name for found in folders if read_head(found) is not None)
         raise IndexNotBuiltError(
             f"There is no index of {subject} tags at {as_of} (has: {', '.join(dates) or 'none'}).",
             remedy="Build it first.",
