@@ -11,7 +11,7 @@ from bihuan.kernel.estimate import NotEstimable
 from bihuan.kernel.files import file_lock, write_atomically
 from bihuan.kernel.ids import canonical_json, hash_id
 from bihuan.kernel.money import Money
-from bihuan.kernel.parallel import core_count, led, on_each_part
+from bihuan.kernel.parallel import core_count, on_each_part
 from bihuan.kernel.progress import CancelToken, Progress, ProgressTask, SilentProgress
 from bihuan.kernel.streams import random_stream
 
@@ -34,7 +34,6 @@ __all__ = [
     "random_stream",
     "core_count",
     "on_each_part",
-    "led",
     "file_lock",
     "write_atomically",
 ]

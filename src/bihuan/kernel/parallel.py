@@ -56,31 +56,6 @@ def on_each_part(work: Callable[[int, int], T], total: int, *, parts: int | None
     return [task.result() for task in tasks]
 
 
-def led(lead: Callable[[], T], helper: Callable[[], object], end: Callable[[], None]) -> T:
-    """Let the calling thread lead a work that other cores may join.
-
-    Parameters
-    ----------
-    lead
-        Does the whole work if nobody comes.
-    helper
-        Joins, on each other core that is free; must return soon after ``end`` was called.
-    end
-        Tells the helpers that nothing is left to do; called whether or not ``lead`` succeeded.
-
-    Returns
-    -------
-    object
-        What ``lead`` returned.
-    """
-    helpers = [_pool().submit(helper) for _ in range(core_count() - 1)]
-    try:
-        return lead()
-    finally:
-        end()
-        wait([task for task in helpers if not task.cancel()])
-
-
 def _pool() -> ThreadPoolExecutor:
     """Return this process's pool; a forked child makes its own, for threads do not survive."""
     with _guard:

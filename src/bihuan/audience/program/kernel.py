@@ -20,9 +20,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from bihuan.audience.program.compile import BLOCK
-from bihuan.kernel.compiled import add_shared, words_at
+from bihuan.kernel.compiled import words_at
 
 _STRETCH = 128  # words between two rounds of asking ahead
+_PORTION = 8192  # words that a walk keeps and counts at a time
 _LOAD, _LOAD_NOT, _AND_PLANE, _OR_PLANE, _AND_NOT_PLANE, _OR_NOT_PLANE, _MUX = range(7)
 _AND, _OR, _NOT, _ZEROS = range(7, 11)
 
@@ -300,130 +301,95 @@ def cross_programs(planes, code, ends, lines, depth, rows, spread, counts, start
 
 
 @njit(cache=True, nogil=True)
-def _divide(bits, high, low, kept, next_high, next_low, start, end, found):
-    """Keep the rows whose bits in two planes are ``kept``; count the rest by two further planes.
-
-    Parameters
-    ----------
-    bits
-        Rows in question, changed in place.
-    high, low
-        Addresses of the planes to keep by; 0 for none: a plane of zeros, or none to keep by.
-    kept
-        0..3, the high bit before the low.
-    next_high, next_low
-        Addresses of the planes to count by; the high one may be 0 as well.
-    start, end
-        Words.
-    found
-        Written: rows whose next bits are 1 in the high, in both, and in the low plane.
-    """
-    left, offset, width = bits[start:end], np.uint64(8 * start), end - start
-    flip_high = np.uint64(0) if kept >> 1 else ~np.uint64(0)
-    flip_low = np.uint64(0) if kept & 1 else ~np.uint64(0)
-    c = carray(words_at(next_low + offset), (width,))
-    if low:
-        b = carray(words_at(low + offset), (width,))
-        if high:
-            a = carray(words_at(high + offset), (width,))
-            for i in range(len(left)):
-                left[i] &= (a[i] ^ flip_high) & (b[i] ^ flip_low)
-        else:
-            for i in range(len(left)):
-                left[i] &= b[i] ^ flip_low
-    ones, twos, threes = np.uint64(0), np.uint64(0), np.uint64(0)
-    if next_high:
-        d = carray(words_at(next_high + offset), (width,))
-        for i in range(len(left)):
-            x = left[i] & d[i]
-            twos += count_ones(x)
-            threes += count_ones(x & c[i])
-            ones += count_ones(left[i] & c[i])
-    else:
-        ones = _ones_of_both(left, c)
-    found[0], found[1], found[2] = twos, threes, ones
+def _count_pairs(left, high, low, found):
+    """Add to ``found`` a block's rows with a 1 in ``high``, in both planes, and in ``low``."""
+    highs, boths, lows = np.uint64(0), np.uint64(0), np.uint64(0)
+    for i in range(len(left)):
+        row = left[i]
+        highs += count_ones(row & high[i])
+        boths += count_ones(row & high[i] & low[i])
+        lows += count_ones(row & low[i])
+    found[0] += np.int64(highs)
+    found[1] += np.int64(boths)
+    found[2] += np.int64(lows)
 
 
 @njit(cache=True, nogil=True)
-def help_walk(bits, planes, kept, tickets, done, counts, words, leads):
-    """Find a code of a given rank, two planes at a time, together with others who do the same.
+def _keep_and_count(left, last_high, last_low, kept, high, low, found):
+    """Keep a block's rows whose last two bits were ``kept``, and count the rest by the next two."""
+    flip_high = np.uint64(0) if kept >> 1 else ~np.uint64(0)
+    flip_low = np.uint64(0) if kept & 1 else ~np.uint64(0)
+    highs, boths, lows = np.uint64(0), np.uint64(0), np.uint64(0)
+    for i in range(len(left)):
+        row = left[i] & (last_high[i] ^ flip_high) & (last_low[i] ^ flip_low)
+        left[i] = row
+        highs += count_ones(row & high[i])
+        boths += count_ones(row & high[i] & low[i])
+        lows += count_ones(row & low[i])
+    found[0] += np.int64(highs)
+    found[1] += np.int64(boths)
+    found[2] += np.int64(lows)
 
-    One thread leads and decides after each step; the others may come late or not at all, for
-    whoever is there takes the next block: a ticket says which step and which block of it. Nobody
-    waits for a thread that has not begun.
+
+@njit(cache=True, nogil=True)
+def _decide(left, found, need, from_top):
+    """Return which of the four pairs of bits holds the wanted rank, what is needed of it, its rows.
+
+    ``left`` rows are in question; ``found`` as in :func:`_count_pairs`.
+    """
+    both = found[1]
+    high, low = found[0] - both, found[2] - both
+    counts = (left - high - low - both, low, high, both)
+    for turn in range(4):
+        choice = 3 - turn if from_top else turn
+        if counts[choice] >= need:
+            return choice, need, counts[choice]
+        need -= counts[choice]
+    return choice, need, counts[choice]
+
+
+@njit(cache=True, nogil=True)
+def walk_planes(bits, planes, known, size, from_top):
+    """Find the code of the ``size``-th highest or lowest row, two planes at a time.
+
+    One core does it: a step is shorter than waking another takes, and reading saturates memory.
 
     Parameters
     ----------
     bits
-        Rows in question, narrowed step by step.
+        Words of the rows in question, all with a value; narrowed step by step.
     planes
-        Addresses of the bit planes, highest first, an even number; 0 for a plane of zeros.
-    kept
-        Shared, int64 (n_steps + 1): the two bits that were decided in the step before; written by
-        the leader.
-    tickets
-        Shared, int64 (n_steps + 1): blocks handed out per step, then how many steps are open; one
-        more than there are tells the helpers that all is done.
-    done
-        Shared, int64 (n_steps): blocks finished.
-    counts
-        Shared, int64 (3 * n_steps + 1): rows by their two bits, see :func:`_divide`; last, the
-        rows in question at the start.
-    words
-        Words of the rows.
-    leads
-        0 for a helper, else the rank sought, from the top if positive, from the bottom if not.
+        Addresses of the bit planes, highest first, an even number.
+    known
+        Rows in question.
+    size
+        Rank, 1..known.
+    from_top
+        From which side.
 
     Returns
     -------
     (int64, int64, int64)
-        For the leader the steps' decisions as a code, the rows strictly beyond it, the rows at it.
+        The code, the rows strictly beyond it, the rows at it.
     """
-    steps, blocks = len(planes) // 2, (words + BLOCK - 1) // BLOCK
-    found = np.zeros(3, np.int64)
-    need, left, code, step = abs(leads), counts[3 * steps], np.int64(0), 0
-    nothing = np.uint64(0)
-    while step < steps:
-        if leads:
-            add_shared(tickets, steps, 1)
-        else:
-            while add_shared(tickets, steps, 0) <= step:
-                pass
-            if add_shared(tickets, steps, 0) > steps:
-                break
-        high = planes[2 * step - 2] if step else nothing
-        low = planes[2 * step - 1] if step else nothing
-        while True:
-            block = add_shared(tickets, step, 1) if tickets[step] < blocks else blocks
-            if block >= blocks:
-                break
-            start, end = block * BLOCK, min(block * BLOCK + BLOCK, words)
-            _divide(
-                bits, high, low, kept[step], planes[2 * step], planes[2 * step + 1],
-                start, end, found,
-            )  # fmt: skip
-            for i in range(3):
-                add_shared(counts, 3 * step + i, found[i])
-            add_shared(done, step, 1)
-        if leads:
-            while add_shared(done, step, 0) < blocks:
-                pass
-            two, three, one = counts[3 * step], counts[3 * step + 1], counts[3 * step + 2]
-            two, one = two - three, one - three
-            zero = left - one - two - three
-            choice = np.int64(0)
-            for turn in range(4):
-                choice = np.int64(3 - turn if leads > 0 else turn)
-                left = (zero, one, two, three)[choice]
-                if left >= need:
-                    break
-                need -= left
-            code = code << 2 | choice
-            kept[step + 1] = choice
-        step += 1
-    if leads:
-        add_shared(tickets, steps, steps + 1)
-    return code, abs(leads) - need, left
+    words, code, need, left = len(bits), np.int64(0), np.int64(size), np.int64(known)
+    kept = np.int64(0)
+    for step in range(0, len(planes), 2):
+        found = np.zeros(3, np.int64)
+        for start in range(0, words, _PORTION):
+            width = min(_PORTION, words - start)
+            rows, offset = bits[start : start + width], np.uint64(8 * start)
+            high = carray(words_at(planes[step] + offset), (width,))
+            low = carray(words_at(planes[step + 1] + offset), (width,))
+            if step:
+                last_high = carray(words_at(planes[step - 2] + offset), (width,))
+                last_low = carray(words_at(planes[step - 1] + offset), (width,))
+                _keep_and_count(rows, last_high, last_low, kept, high, low, found)
+            else:
+                _count_pairs(rows, high, low, found)
+        kept, need, left = _decide(left, found, need, from_top)
+        code = code << 2 | kept
+    return code, size - need, left
 
 
 @njit(cache=True, nogil=True)

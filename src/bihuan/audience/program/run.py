@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bihuan.audience.program.compile import BLOCK, Compiler, Program, kernel_code
-from bihuan.kernel import led, on_each_part
+from bihuan.kernel import on_each_part
 from bihuan.tag import TagIndex, TagPlanes
 
 Bits: TypeAlias = NDArray[np.uint64]
@@ -137,26 +137,16 @@ def walk(
     From the highest bits down, two at a time, the rows still in question are divided by their
     bits: if those with the most wanted bits are enough, the answer is among them, else they are
     all taken and the next are asked. Each pair of planes is read twice, to count, and to keep
-    while the next pair is counted. A step is too short to wake a thread for: the cores share the
-    blocks of all steps within one call.
+    while the next pair is counted.
     """
-    from bihuan.audience.program.kernel import help_walk
+    from bihuan.audience.program.kernel import walk_planes
 
     highest_first = planes.bit_addresses[::-1]
-    pairs = np.concatenate([np.zeros(len(highest_first) % 2, np.uint64), highest_first])
-    steps = len(pairs) // 2
-    kept, tickets, done = (np.zeros(steps + 1, np.int64) for _ in range(3))
-    counts = np.zeros(3 * steps + 1, np.int64)
-    counts[-1] = known
-    words, rank = -(-index.rows // 64), size if side == "top" else -size
-
-    def part(leads: int) -> tuple[int, int, int]:
-        return help_walk(bits, pairs, kept, tickets, done, counts, words, leads)  # type: ignore[no-any-return]
-
-    def end() -> None:
-        tickets[steps] = steps + 1
-
-    code, beyond, ties = led(lambda: part(rank), lambda: part(0), end)
+    if len(highest_first) % 2:  # a pair lacks its high plane: the rows in question have none
+        nothing = np.zeros(index.words, np.uint64)
+        highest_first = np.concatenate([[np.uint64(nothing.ctypes.data)], highest_first])
+    words = bits[: -(-index.rows // 64)]
+    code, beyond, ties = walk_planes(words, highest_first, known, size, side == "top")
     return int(code), int(beyond), int(ties)
 
 
