@@ -31,9 +31,9 @@ from bihuan.tag.plane.store import (
 )
 from bihuan.tag.table import TagTable, UnknownSubjectError
 
-_Ident = tuple[str, int, int, int]
+_Ident = tuple[int, int, int, int]
 _verified: set[_Ident] = set()
-"""Files whose checksums this process has seen to be right, by path, inode, size and mtime."""
+"""Files whose checksums this process has seen to be right, by device, inode, size and time."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TagPlanes:
     planes
         Shape ``(n_planes, words)``, read only; the plane of known rows first, if there is one.
     ident
-        Path, inode, size and time of the file: what was checked.
+        Device, inode, size and time of the file: what was checked.
     """
 
     tag: str
@@ -126,6 +126,7 @@ class TagIndex:
     def __init__(self, folder: Path, subject: str, as_of: date, head: Head) -> None:
         self.folder, self.subject, self.as_of = folder, subject, as_of
         self._head = head
+        self._paths: dict[str, Path] = {}
         self._planes: dict[str, TagPlanes] = {}
         self._last_places: tuple[tuple[int, ...], _Places] = ((), _Places.of(()))
         self.ids = SubjectIds(folder, head.ids, head.rows)
@@ -184,15 +185,12 @@ class TagIndex:
         IndexNotBuiltError
             If the file was replaced and removed since the index was opened.
         """
-        entry = self._head.tags.get(tag)
-        if entry is None:
-            raise self._no_planes(tag)
-        path = self.folder / f"{entry['file']}.planes"
+        path = self._paths.get(tag) or self._path(tag)
         try:
             found = path.stat()
         except FileNotFoundError:
             raise _gone(path) from None
-        ident = (str(path), found.st_ino, found.st_size, found.st_mtime_ns)
+        ident = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         held = self._planes.get(tag)
         if held is None or held.ident != ident:
             held = self._map(tag, path, ident)
@@ -202,9 +200,9 @@ class TagIndex:
     def verify(self) -> list[str]:
         """Check every file against its checksums; return what is damaged, as sentences."""
         problems = []
+        _verified.clear()
+        self._planes.clear()
         for tag in self._head.tags:
-            _verified.clear()
-            self._planes.pop(tag, None)
             try:
                 self.planes(tag)
             except (DamagedIndexError, IndexNotBuiltError) as error:
@@ -307,6 +305,12 @@ class TagIndex:
             return read_checked(path)
         except FileNotFoundError:
             raise _gone(path) from None
+
+    def _path(self, tag: str) -> Path:
+        entry = self._head.tags.get(tag)
+        if entry is None:
+            raise self._no_planes(tag)
+        return self._paths.setdefault(tag, self.folder / f"{entry['file']}.planes")
 
     def _no_planes(self, tag: str) -> Exception:
         if tag in self._head.left_out:
