@@ -176,6 +176,19 @@ class TestDistribution:
         assert found.counts.sum() == len(known)
         assert (found.missing, found.outside) == (len(rows) - len(known), 0)
 
+    def test_codes_that_count_from_nought_do_not_widen_the_range(self, harness, tmp_path):
+        rows = [{"customer_id": f"c{i:03d}", "mms_count": i} for i in range(40, 121)]
+        fields = {"mms_count": harness.FIELDS["mms_count"]}
+        tags = harness.store_tags(Lake(tmp_path / "lake"), fields, rows)
+        build_index(tags, tmp_path / "index")
+        index = open_index(tmp_path / "index", "customer", harness.AS_OF)
+        assert index.planes("mms_count").encoding.low == 0
+        reader = ProgramReader(index)
+        assert reader.histogram("mms_count", bins=4).edges == (40, 60, 80, 100, 120)
+        assert reader.quantiles("mms_count", [0, 1]) == [40, 120]
+        with pytest.raises(TagRangeError, match="from 40 to 120"):
+            reader.count_from("mms_count", 39)
+
     def test_given_edges_may_leave_some_outside(self, world):
         edges = [10, Decimal("58.37"), 100]
         known = [r["arpu"] for r in world["rows"] if r["arpu"] is not None]

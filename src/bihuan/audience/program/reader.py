@@ -21,15 +21,13 @@ from bihuan.audience.literal import AudienceError, literal
 from bihuan.audience.normalise import normalise
 from bihuan.audience.program import run
 from bihuan.audience.program.answer import CrossTable, Histogram, Threshold
+from bihuan.audience.program.axis import axis_programs, axis_values
 from bihuan.audience.program.compile import Compiler, Cuts, Op, Program
 from bihuan.audience.program.run import Bits, Rows, Side
 from bihuan.audience.text import parse
 from bihuan.data import ColumnType
 from bihuan.kernel import on_each_part, random_stream
 from bihuan.tag import TagIndex, TagPlanes
-
-MAX_AXIS = 1_000
-"""Most values of a tag along one axis of a cross table."""
 
 _BY_PROGRAM = 5_000  # cells up to here are counted by AND, larger tables by reading codes
 _ORDERED = (
@@ -218,7 +216,7 @@ class ProgramReader:
                 remedy="Name one to three different tags.",
                 zh=f"交叉表需要一至三个不同的标签，当前为 {len(tags)} 个。",
             )
-        values = tuple(_axis(self.index.planes(tag)) for tag in tags)
+        values = tuple(axis_values(self.index.planes(tag)) for tag in tags)
         shape = tuple(len(axis) for axis in values)
         audience = self._bound(within)
         if int(np.prod(shape)) > _BY_PROGRAM:
@@ -254,8 +252,10 @@ class ProgramReader:
             missing = len(self.rows(within))
             return Histogram(tag, (), np.zeros(0, np.int64), missing, 0)
         if edges is None:
-            count = min(bins, max(encoding.count - 1, 1))
-            cuts = [encoding.first + -(-(encoding.count - 1) * i // count) for i in range(count)]
+            lowest = encoding.first + encoding.least
+            width = end - 1 - lowest
+            count = min(bins, max(width, 1))
+            cuts = [lowest + -(-width * i // count) for i in range(count)]
             bounds = tuple(encoding.value(code) for code in [*cuts, end - 1])
         else:
             bounds = tuple(edges)
@@ -429,7 +429,7 @@ class ProgramReader:
         """Give each value a program; a third tag is an outer loop."""
         compiler = self._compiler()
         inside = compiler.tree(audience)
-        axes = [_programs_of_axis(compiler, tag) for tag in tags]
+        axes = [axis_programs(compiler, tag) for tag in tags]
         if len(axes) == 1:
             return run.cross(self.index, compiler, inside, axes[0], [compiler.everyone()])[:, 0]
         if len(axes) == 2:
@@ -483,36 +483,6 @@ def both(first: Program, second: Program) -> Program:
     """Return the program of what two programs both select."""
     steps = (*first.steps, *second.steps, (Op.AND, -1))
     return Program(steps, max(first.depth, second.depth + 1))
-
-
-def _programs_of_axis(compiler: Compiler, tag: str) -> list[Program]:
-    encoding = compiler.planes(tag).encoding
-    start = encoding.first
-    programs = [compiler.codes(tag, (c, c + 1)) for c in range(start, start + encoding.count)]
-    if encoding.missing != "none":
-        programs.append(compiler.tree(Missing(tag)))
-    return programs
-
-
-def _axis(planes: TagPlanes) -> tuple[Any, ...]:
-    """Return a tag's values as an axis, None at the end where some are missing.
-
-    Raises
-    ------
-    AudienceError
-        If there are more than 1,000 values.
-    """
-    encoding = planes.encoding
-    if encoding.count > MAX_AXIS:
-        raise AudienceError(
-            f"'{planes.tag}' has {encoding.count:,} values; an axis of a cross table has at most"
-            f" {MAX_AXIS:,}.",
-            remedy="Take its histogram, or a tag of its ranges.",
-            zh=f"标签 {planes.tag} 有 {encoding.count:,} 个取值，交叉表每轴最多 {MAX_AXIS:,} 个，"
-            "请改用直方图或分档标签。",
-        )
-    values = [encoding.value(encoding.first + i) for i in range(encoding.count)]
-    return (*values, None) if encoding.missing != "none" else tuple(values)
 
 
 def _shares(size: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
