@@ -44,10 +44,10 @@ class Encoding:
     count
         Known codes are ``first .. first + count - 1``, of which not all must occur; 0 if no value
         is known.
-    least
-        How many of the codes from ``first`` on come before the lowest that occurs.
     missing
         How subjects without a value are written; their code is always 0.
+    least
+        How many of the codes from ``first`` on come before the lowest that occurs.
     decimals
         Decimals kept of a number, 0..9; -1 where its double is kept bit by bit.
     texts
