@@ -133,11 +133,12 @@ class ProgramReader:
             If the file's ending is none of these.
         """
         rows = self.rows(audience)
-        name = f"{self.index.subject}_id"
         if ids == "row":
-            table = pa.table({"row": rows.astype(np.uint32)})
+            column, name = pa.array(rows.astype(np.uint32)), "row"
         else:
-            table = pa.table({name: self.index.take_ids(rows)})
+            column, name = self.index.take_ids(rows), f"{self.index.subject}_id"
+        # nobody lacks an id; saying so spares Parquet a level per row
+        table = pa.table([column], pa.schema([pa.field(name, column.type, nullable=False)]))
         match path.suffix:
             case ".parquet":
                 # ids stand in ascending order and each once: neither dictionary nor zstd pays
