@@ -209,6 +209,15 @@ class TestDamage:
         with pytest.raises(DamagedIndexError):
             reader.count("tenure > 5")
 
+    def test_a_profile_looks_at_the_files_again_after_a_second(self, tags, root, monkeypatch):
+        build_index(tags, root)
+        index = open_index(root, "customer", AS_OF)
+        assert index.profile("c0000035") == tags.profile("c0000035")
+        flip_bit(planes_file(root, "tenure"), 3)
+        monkeypatch.setattr(plane_index, "_LOOK_SECONDS", 0.0)
+        with pytest.raises(DamagedIndexError, match="tenure"):
+            index.profile("c0000035")
+
     def test_without_the_check_the_answer_would_be_wrong(self, tags, root, monkeypatch):
         build_index(tags, root)
         right = ProgramReader(open_index(root, "customer", AS_OF)).count("has_contract")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from bihuan.tag.plane.store import (
     read_head,
 )
 from bihuan.tag.table import TagTable, UnknownSubjectError
+
+_LOOK_SECONDS = 1.0  # how long a whole profile trusts files that were looked at
 
 _Ident = tuple[int, int, int, int]
 _verified: set[_Ident] = set()
@@ -107,6 +111,20 @@ class _Places:
             zero=[i for i, planes in enumerate(held) if planes.encoding.missing == "zero"],
         )
 
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Any, Any]:
+        """Read the codes of some rows, and where there is a value, each (n_tags, n_rows)."""
+        from bihuan.tag.plane.pack import read_rows  # compiled; loading it takes half a second
+
+        wanted = np.asarray(rows, np.int64)
+        codes = np.zeros((len(self.held), len(wanted)), np.uint64)
+        read_rows(self.addresses, self.ends, wanted, codes)
+        known = np.ones(codes.shape, np.bool_)
+        known[self.zero] = codes[self.zero] > 0
+        present = np.zeros((len(self.gaps), len(wanted)), np.uint64)
+        read_rows(self.present, np.arange(len(self.gaps) + 1), wanted, present)
+        known[self.gaps] = present > 0
+        return codes, known
+
 
 class TagIndex:
     """The tags of one kind of subject at one date, as planes.
@@ -128,7 +146,7 @@ class TagIndex:
         self._head = head
         self._paths: dict[str, Path] = {}
         self._planes: dict[str, TagPlanes] = {}
-        self._last_places: tuple[tuple[int, ...], _Places] = ((), _Places.of(()))
+        self._whole = -_LOOK_SECONDS - 1.0, _Places.of(())
         self.ids = SubjectIds(folder, head.ids, head.rows)
 
     @property
@@ -226,28 +244,12 @@ class TagIndex:
         (ndarray of uint64, ndarray of bool), each of shape (n_tags, n_rows)
             The codes, and where there is a value.
         """
-        from bihuan.tag.plane.pack import read_rows  # compiled; loading it takes half a second
-
-        places = self._places(tuple(self.planes(tag) for tag in tags))
-        wanted = np.asarray(rows, np.int64)
-        codes = np.zeros((len(places.ends) - 1, len(wanted)), np.uint64)
-        read_rows(places.addresses, places.ends, wanted, codes)
-        known = np.ones(codes.shape, np.bool_)
-        known[places.zero] = codes[places.zero] > 0
-        present = np.zeros((len(places.gaps), len(wanted)), np.uint64)
-        read_rows(places.present, np.arange(len(places.gaps) + 1), wanted, present)
-        known[places.gaps] = present > 0
-        return codes, known
-
-    def _places(self, held: tuple[TagPlanes, ...]) -> _Places:
-        """Return where tags' planes lie; whole profiles ask for the same ones again and again."""
-        key = tuple(map(id, held))
-        if self._last_places[0] != key:
-            self._last_places = (key, _Places.of(held))
-        return self._last_places[1]
+        return _Places.of(tuple(self.planes(tag) for tag in tags)).read(rows)
 
     def profile(self, subject_id: str) -> dict[str, Any]:
         """Read every indexed tag of one subject.
+
+        Hundreds of files are looked at for damage once a second, not for each profile.
 
         Returns
         -------
@@ -266,13 +268,24 @@ class TagIndex:
                 remedy="Check the id and the date.",
                 zh=f"{self.as_of} 没有编号为 {subject_id} 的 {self.subject}，请核对。",
             )
-        codes, known = self.codes([row], self._head.tags)
+        places = self._all_places()
+        codes, known = places.read([row])
         return {
-            tag: self._planes[tag].encoding.value(code) if is_known else None
-            for tag, code, is_known in zip(
-                self._head.tags, codes[:, 0].tolist(), known[:, 0].tolist(), strict=True
+            held.tag: held.encoding.value(code) if is_known else None
+            for held, code, is_known in zip(
+                places.held, codes[:, 0].tolist(), known[:, 0].tolist(), strict=True
             )
         }
+
+    def _all_places(self) -> _Places:
+        now = time.monotonic()
+        looked, places = self._whole
+        if now - looked > _LOOK_SECONDS:
+            held = tuple(self.planes(tag) for tag in self._head.tags)
+            if any(new is not old for new, old in zip_longest(held, places.held)):
+                places = _Places.of(held)
+            self._whole = now, places
+        return places
 
     def take_ids(self, rows: NDArray[np.int64]) -> pa.Array:
         """Return the subjects' ids of some rows."""
