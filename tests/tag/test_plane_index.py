@@ -142,6 +142,25 @@ class TestBuild:
         with pytest.raises(TagNotIndexedError, match="'city' has no planes"):
             open_index(root, "customer", AS_OF).planes("city")
 
+    def test_building_what_is_there_reads_and_writes_nothing(self, root, tmp_path, monkeypatch):
+        monkeypatch.setattr("bihuan.tag.plane.column.MAX_TEXTS", 10)
+        tags = make_tags(Lake(tmp_path / "lake"), 100)
+        first = build_index(tags, root)
+        assert open_index(root, "customer", AS_OF).stale(tags) == ()
+        before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+        monkeypatch.setattr("bihuan.tag.plane.build.ColumnReader", None)  # reading would fail
+        again = build_index(tags, root)
+        assert set(again.left_out) == set(first.left_out) == {"city"}
+        assert {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()} == before
+
+    def test_files_of_before_outlive_runs_that_change_nothing(self, tags, root, tmp_path):
+        build_index(tags, root)
+        reader = ProgramReader(open_index(root, "customer", AS_OF))
+        changed = make_tags(Lake(tmp_path / "lake"), 1_000, fingerprints={"tenure": "v2"})
+        for _ in range(3):
+            build_index(changed, root)
+        assert reader.count("tenure >= 0") == 1_000
+
     def test_cancelling_publishes_nothing(self, tags, root):
         from bihuan.kernel import Cancelled, CancelToken, SilentProgress
 
@@ -255,6 +274,17 @@ class TestDamage:
         (root / "customer" / AS_OF.isoformat() / "HEAD").unlink()
         build_index(changed, root)
         assert open_index(root, "customer", AS_OF).verify() == []
+
+    @pytest.mark.parametrize("name", ["HEAD", "tenure-*.how", "tenure-*.planes"])
+    def test_the_remedy_named_mends_what_building_alone_would_not_look_at(self, tags, root, name):
+        build_index(tags, root)
+        right = ProgramReader(open_index(root, "customer", AS_OF)).count("tenure > 5")
+        flip_bit(next((root / "customer" / AS_OF.isoformat()).glob(name)), 40)
+        with pytest.raises(DamagedIndexError) as caught:
+            ProgramReader(open_index(root, "customer", AS_OF)).count("tenure > 5")
+        assert "--afresh" in caught.value.remedy
+        assert set(build_index(tags, root, afresh=True).built) == set(TYPES)
+        assert ProgramReader(open_index(root, "customer", AS_OF)).count("tenure > 5") == right
 
 
 BUILDER = """

@@ -16,6 +16,7 @@ SubjectOption = Annotated[str, typer.Option(help="customer, subscription, leased
 def index_tags(
     as_of: AsOf,
     subject: SubjectOption = "customer",
+    afresh: Annotated[bool, typer.Option(help="Build all again. 全部重建")] = False,
     workspace: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -24,7 +25,7 @@ def index_tags(
     Example: bihuan tags index --as-of 2026-10-31
     """
     ws, screen = open_here(workspace, as_json)
-    report = ws.index_tags(as_of, subject=subject)
+    report = ws.index_tags(as_of, subject=subject, afresh=afresh)
     screen.say(
         f"新建 {len(report.built)} 个标签，未变 {len(report.unchanged)} 个，"
         f"{report.rows:,} 个对象，{report.seconds:.2f} 秒",

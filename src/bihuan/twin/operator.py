@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from bihuan.data import Lake, Publication, TableContract
 from bihuan.kernel import Clock, Progress, UserError, random_stream
+from bihuan.twin.month import month_ends
 from bihuan.twin.off_net import add_off_net, draw_off_net
 from bihuan.twin.organisation import PLANS, build_territory, in_contract, organisation_tables
 from bihuan.twin.standing import PAYMENTS, Standing, StandingBase
@@ -56,10 +57,7 @@ class TwinSettings:
 
     def month_ends(self) -> list[date]:
         """Return the snapshot dates, oldest first."""
-        ends = [self.last]
-        while len(ends) < self.months:
-            ends.append(ends[-1].replace(day=1) - timedelta(days=1))
-        return ends[::-1]
+        return month_ends(self.last, self.months)
 
     @property
     def off_net_customers(self) -> int:

@@ -241,11 +241,18 @@ class Workspace:
         return read_tags(self.view, self.dictionary, subject, day_of(as_of))
 
     def index_tags(
-        self, as_of: Day, *, subject: str = "customer", only: Sequence[str] | None = None
+        self,
+        as_of: Day,
+        *,
+        subject: str = "customer",
+        only: Sequence[str] | None = None,
+        afresh: bool = False,
     ) -> IndexReport:
-        """Bring the bit planes of a date's tags up to date; what has not changed is left."""
+        """Bring the bit planes of a date's tags up to date, or build them afresh after damage."""
         tags = self.tags(as_of, subject=subject)
-        return build_index(tags, self.layout.index, only=only, progress=self.progress)
+        return build_index(
+            tags, self.layout.index, only=only, afresh=afresh, progress=self.progress
+        )
 
     def reader(self, as_of: Day, *, subject: str = "customer") -> ProgramReader:
         """Return what answers questions about audiences in milliseconds, from bit planes.

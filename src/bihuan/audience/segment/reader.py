@@ -32,7 +32,7 @@ from bihuan.audience.algebra import (
 from bihuan.audience.bind import TagTypeError
 from bihuan.audience.coverage import NotEstimable, Overlap, cross, read_flags
 from bihuan.audience.literal import AudienceError
-from bihuan.audience.program import CrossTable, Histogram, TagRangeError, Threshold
+from bihuan.audience.program import CrossTable, Histogram, TagRangeError, Threshold, share_out
 from bihuan.audience.snapshot import require_tags
 from bihuan.audience.sql import predicate, select_members, tag_columns
 from bihuan.data import ColumnType, Engine, Source
@@ -290,7 +290,7 @@ class SqlReader:
         table = self.engine.query(query.order_by(identity.copy()), sources)
         _, place = _axis(table["v"])
         sizes = np.bincount(place) if len(place) else np.zeros(0, dtype=np.int64)
-        shares = _shared_out(min(size, len(place)), sizes)
+        shares = share_out(min(size, len(place)), sizes)
         drawn = [
             random_stream(seed, "sample", i).choice(np.flatnonzero(place == i), n, replace=False)
             for i, n in enumerate(shares)
@@ -352,14 +352,3 @@ def _axis(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
     ordered = values.take(pc.sort_indices(values))
     place = pc.index_in(column, value_set=ordered, skip_nulls=False)
     return ordered.to_pylist(), place.to_numpy().astype(np.int64)
-
-
-def _shared_out(size: int, sizes: NDArray[np.int64]) -> list[int]:
-    """Share ``size`` out in proportion to ``sizes``; the largest remainders get the rest."""
-    whole = int(sizes.sum())
-    if whole == 0:
-        return []
-    floors = sizes * size // whole
-    rest = np.argsort(-(sizes * size % whole), kind="stable")[: size - int(floors.sum())]
-    floors[rest] += 1
-    return [int(n) for n in floors]

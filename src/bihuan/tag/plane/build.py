@@ -15,6 +15,7 @@ from bihuan.tag.plane.ids import write_ids
 from bihuan.tag.plane.store import (
     FORMAT,
     Head,
+    forget_head,
     index_folder,
     publish,
     read_head,
@@ -59,6 +60,7 @@ def build_index(
     root: Path,
     *,
     only: Iterable[str] | None = None,
+    afresh: bool = False,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Write the planes of a date's tags, those that changed, and publish them together.
@@ -71,9 +73,11 @@ def build_index(
         Folder of all indexes.
     only
         Names of the tags to look at; None = all that have values.
+    afresh
+        Build every one of them again, as after damage; there is no index until that is done.
     progress
-        Told after each tag. Where it is cancelled nothing is published, and what was written is
-        found by the next run.
+        Told after each tag. Where it is cancelled nothing is published, and the next run writes
+        those tags again.
 
     Returns
     -------
@@ -91,32 +95,38 @@ def build_index(
     started = time.perf_counter()
     folder = index_folder(root, tags.subject.value, tags.as_of)
     universe = universe_of(tags)
+    if afresh:
+        forget_head(folder)
     before = read_head(folder)
-    kept = before.tags if before is not None and before.universe == universe else {}
+    same = before if before is not None and before.universe == universe else None
+    kept = {} if same is None else {**same.tags, **same.left_out}
     names = tuple(tags.fields) if only is None else tuple(only)
     prints = {name: fingerprint(tags, name) for name in names}
     stale = [n for n in names if kept.get(n, {}).get("fingerprint") != prints[n]]
-    if before is not None and before.universe == universe:
-        ids: Mapping[str, Any] = before.ids
-    else:
-        first = next(iter(tags.snapshots.values()))
-        ids = write_ids(folder, first.files, tags.id_column, universe)
     entries: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, Mapping[str, str]] = {}
+    left_out = {} if same is None else {n: same.left_out[n] for n in names if n in same.left_out}
     size = 0
-    reader = ColumnReader(tags.rows)
-    label = f"index {tags.subject.value} tags"
-    with (progress or SilentProgress()).task(label, total=len(stale), unit="tags") as task:
-        for name in stale:
-            stem = f"{name}-{hash_id(FORMAT, universe, prints[name])[:16]}"
-            try:
-                size += _build(tags, name, folder, stem, reader)
-            except TooManyTextsError as error:
-                left_out[name] = _too_many(str(error))
-            else:
-                entries[name] = _entry(tags, name, stem, prints[name])
-            task.advance(1)
-    publish(folder, Head(universe, tags.rows, words_for(tags.rows), ids, entries, left_out))
+    if stale or same is None:  # else HEAD stays as it is, and so do the files of the HEAD before
+        ids: Mapping[str, Any]
+        if same is None:
+            first = next(iter(tags.snapshots.values()))
+            ids = write_ids(folder, first.files, tags.id_column, universe)
+        else:
+            ids = same.ids
+        reader = ColumnReader(tags.rows)
+        label = f"index {tags.subject.value} tags"
+        with (progress or SilentProgress()).task(label, total=len(stale), unit="tags") as task:
+            for name in stale:
+                left_out.pop(name, None)
+                stem = f"{name}-{hash_id(FORMAT, universe, prints[name])[:16]}"
+                try:
+                    size += _build(tags, name, folder, stem, reader)
+                except TooManyTextsError as error:
+                    left_out[name] = {**_too_many(str(error)), "fingerprint": prints[name]}
+                else:
+                    entries[name] = _entry(tags, name, stem, prints[name])
+                task.advance(1)
+        publish(folder, Head(universe, tags.rows, words_for(tags.rows), ids, entries, left_out))
     return IndexReport(
         subject=tags.subject.value,
         as_of=tags.as_of.isoformat(),

@@ -181,12 +181,11 @@ class TagIndex:
         """Name the tags whose planes are not those values; empty if all of them are there."""
         if universe_of(tags) != self._head.universe:
             return tuple(tags.fields)
-        entries = self._head.tags
+        seen = {**self._head.tags, **self._head.left_out}
         return tuple(
             name
             for name in tags.fields
-            if name not in self._head.left_out
-            and entries.get(name, {}).get("fingerprint") != fingerprint(tags, name)
+            if seen.get(name, {}).get("fingerprint") != fingerprint(tags, name)
         )
 
     def planes(self, tag: str) -> TagPlanes:

@@ -30,7 +30,7 @@ from bihuan.kernel import UserError, canonical_json, file_lock, on_each_part, wr
 PAGE_WORDS = 512
 """Planes begin on a page of memory, 4 KiB."""
 
-FORMAT = 2  # goes into every stem: raise it when the same values are written otherwise
+FORMAT = 3  # goes into every stem: raise it when the same values are written otherwise
 
 
 class IndexNotBuiltError(UserError):
@@ -60,7 +60,7 @@ class Head:
     tags
         By name: ``file`` (stem), ``fingerprint``, ``type``, ``codes``, ``title``.
     left_out
-        Tags that have values and no planes, with the reason by language.
+        Tags that have values and no planes: the reason by language, and ``fingerprint``.
     retired
         Stems that the publication before dropped; the next one removes them.
     """
@@ -99,6 +99,12 @@ def read_head(folder: Path) -> Head | None:
     if stored.pop("format", None) != FORMAT:
         return None
     return Head(**{**stored, "retired": tuple(stored["retired"])})
+
+
+def forget_head(folder: Path) -> None:
+    """Make the folder hold no index, whatever state its HEAD is in."""
+    with file_lock(folder / ".lock"):
+        (folder / "HEAD").unlink(missing_ok=True)
 
 
 def publish(folder: Path, head: Head) -> None:
@@ -192,9 +198,10 @@ def damaged(path: Path, en: str, zh: str) -> DamagedIndexError:
     """Make the error for a file that is not what was written."""
     return DamagedIndexError(
         f"The index file {path} {en}; nothing was answered from it.",
-        remedy="Build the index of that date again: the values in the lake are not touched.",
+        remedy="Build the index of that date again with  bihuan tags index --afresh : the values in"
+        " the lake are not touched.",
         zh=f"索引文件 {path} {zh}，未据此给出任何结果。"
-        "请重新构建该日索引，数据湖中的数据不受影响。",
+        "请用 bihuan tags index --afresh 重新构建该日索引，数据湖中的数据不受影响。",
     )
 
 
