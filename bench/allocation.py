@@ -1,13 +1,19 @@
 """Allocation beside the exact solver and beside what a planner would do without one.
 
 Without ``--size`` and ``--instance``: 10,000 customers against HiGHS (all pairs at once, linear
-and whole), then 100,000 and 1,000,000 x 36 with the certificate alone. With ``--size``: that many
-customers. With ``--instance``: a folder of the public customer assignment instances; ``--out``
-receives ``assignment.csv`` (``Customer,Activity``).
+and whole) and against two greedy ways, then 100,000 and 1,000,000 with the certificate alone.
+With ``--size``: that many customers, from memory, from Parquet files (a process of its own), and
+up to 5 million with two contacts each and days between them. With ``--instance``: a folder of the
+public customer assignment instances; ``--out`` receives ``assignment.csv`` (``Customer,Activity``).
 """
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,196 +23,228 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
-from bihuan.decision import Limit, allocate
-from bihuan.decision.instance import load_instance, solve_instance
-from bihuan.kernel import random_stream
+from bench.allocation_case import (
+    CITIES,
+    OFFER,
+    OFFERS,
+    campaign,
+    limits_of,
+    spaced_rules,
+)
+from bihuan.decision import Allocation, Limit, Pairs, allocate
+from bihuan.decision.allocation.files import PairFiles, allocate_files, write_pairs
+from bihuan.decision.allocation.instance import load_instance, solve_instance
 
-OFFERS, CHANNELS, CITIES = 6, 6, 11
-OFFER = np.arange(OFFERS * CHANNELS) // CHANNELS
-CHANNEL = np.arange(OFFERS * CHANNELS) % CHANNELS
-OPEN_CHANNEL = 2  # the app has no capacity to run out of
-EXACT_CUSTOMERS = 20_000  # beyond this HiGHS takes minutes
-GREEDY_CUSTOMERS = 100_000  # the baselines loop over pairs in Python
-MILP_SECONDS = 120.0
+TOLERANCE = 1e-4
+EXACT_CUSTOMERS = 10_000  # beyond this HiGHS takes many minutes
+GREEDY_CUSTOMERS = 200_000  # the baselines loop over pairs in Python
+SPACED_CUSTOMERS = 5_000_000
+MILP_SECONDS = 240.0
+PART = 5_000_000
 COLUMNS = {
     "customers": "customers",
-    "seconds": "seconds",
+    "from": "source",
+    "each": "most",
+    "s": "seconds",
+    "GB": "peak_gb",
     "gap": "gap",
-    "/ LP": "of_lp",
     "/ MILP": "of_milp",
-    "MILP s": "milp_seconds",
     "x campaigns": "to_campaigns",
     "x greedy": "to_global",
 }
-
-Problem = tuple[NDArray[np.float64], list[Limit]]
+Row = dict[str, Any]
 
 
 def run(size: int | None, instance: Path | None, out: Path | None) -> dict[str, Any]:
     """Run the benchmark; see the module's text."""
     if instance is not None:
         return _run_instance(instance, out)
-    rows = [_measure(n) for n in ([size] if size else [10_000, 100_000, 1_000_000])]
-    largest = rows[-1]
+    if size:
+        rows = [_measure(size), *_measure_files(size)]
+        if size <= SPACED_CUSTOMERS:
+            rows.append(_measure(size, spaced=True))
+    else:
+        rows = [_measure(n) for n in (EXACT_CUSTOMERS, 100_000, 1_000_000)]
+    single = [row for row in rows if row["source"] == "memory" and row["most"] == 1]
+    streamed = [row for row in rows if row["source"] == "files"]
     return {
         "gap": max(row["gap"] for row in rows),
-        "seconds": largest["seconds"],
-        "value": largest["value"],
-        "bound": largest["bound"],
+        "seconds": single[-1]["seconds"],
+        "peak_gb": single[-1]["peak_gb"],
+        "value": single[-1]["value"],
+        "bound": single[-1]["bound"],
+        "violated_hard": sum(row["violated_hard"] for row in rows),
+        "shortfall_soft": single[-1]["shortfall_soft"],
         "ratio_to_milp": rows[0]["of_milp"],
         "ratio_to_greedy_by_campaign": rows[0]["to_campaigns"],
         "ratio_to_greedy_by_value": rows[0]["to_global"],
-        "runs": [dict(row) for row in rows],
+        "files_to_memory": streamed[0]["seconds"] / single[-1]["seconds"] if streamed else None,
+        "runs": rows,
         "table": [{title: row[name] for title, name in COLUMNS.items()} for row in rows],
     }
 
 
-def campaign(n: int, seed: int = 1) -> Problem:
-    """Make a problem: 6 offers x 6 channels, a quarter of the pairs eligible, 77 limits.
-
-    Channel capacities (scaled from 600 k calls, 8 M texts ... for 67 M customers), one budget per
-    offer with its own cost, and a maximum per city and channel. Nearly all of them bind.
-    """
-    rng = random_stream(seed, "bench", "allocation")
-    share = np.arange(1, CITIES + 1) ** -0.6
-    share /= share.sum()
-    city = rng.choice(CITIES, n, p=share)
-    margin = np.array([8.0, 12, 20, 30, 45, 60])[OFFER]
-    effect = np.array([1.6, 0.35, 0.5, 1.8, 1.3, 0.55])[CHANNEL]
-    contact_cost = np.array([2.0, 0.05, 0.01, 0.8, 2.5, 0.03])[CHANNEL]
-    wealth = rng.permutation(np.linspace(1.5, 0.6, CITIES))[city][:, None]
-    value = np.empty((n, OFFERS * CHANNELS))
-    for at in range(0, n, 100_000):
-        part = slice(at, min(at + 100_000, n))
-        rows = part.stop - at
-        taste = 0.6 * rng.normal(size=(rows, 1)) + 0.8 * rng.normal(size=(rows, OFFERS))
-        chance = 1 / (1 + np.exp(3.2 - taste))
-        noise = rng.lognormal(sigma=0.2, size=(rows, OFFERS * CHANNELS))
-        block = chance[:, OFFER] * margin * wealth[part] * effect * noise - contact_cost
-        fits = (rng.random((rows, OFFERS)) < 0.55)[:, OFFER]
-        fits &= (rng.random((rows, CHANNELS)) < 0.55)[:, CHANNEL]
-        value[part] = np.where(fits, block, np.nan)
-    return value, _campaign_limits(n, city, share)
+def _measure(n: int, *, spaced: bool = False) -> Row:
+    pairs, limits = campaign(n)
+    rules = spaced_rules() if spaced else None
+    _warm(spaced=spaced)
+    plan = allocate(pairs, limits, rules=rules, tolerance=TOLERANCE)
+    row = _row(plan, n, "memory", 2 if spaced else 1) | {"pairs": pairs.n_pairs}
+    if n <= EXACT_CUSTOMERS and not spaced:
+        missed = plan.value - _penalty(plan, limits, pairs)
+        for name, whole in (("lp", False), ("milp", True)):
+            begun = time.perf_counter()
+            optimum = _exact(pairs, limits, whole=whole)
+            row[f"of_{name}"] = None if optimum is None else missed / optimum
+            row[f"{name}_seconds"] = time.perf_counter() - begun
+    if n <= GREEDY_CUSTOMERS and not spaced:
+        row["to_campaigns"] = plan.value / greedy(pairs, limits, by_campaign=True)[0]
+        value, missing = greedy(pairs, limits, by_campaign=False)
+        row["to_global"], row["greedy_misses"] = plan.value / value, missing
+    return row
 
 
-def _campaign_limits(n: int, city: NDArray[np.int64], share: NDArray[np.float64]) -> list[Limit]:
-    scale = n / 67e6
-    capacity = np.array([600e3, 8e6, np.inf, 1e6, 500e3, 3e6]) * scale
-    budget = np.array([3e6, 4e6, 6e6, 7e6, 7e6, 5e6]) * 3 * scale
-    cost = np.array([1.0, 1.5, 2, 3, 4, 6])
-    channels = [c for c in range(CHANNELS) if c != OPEN_CHANNEL]
-    on = {c: (c == CHANNEL).astype(float) for c in channels}
-    limits = [Limit(f"capacity {c}", "capacity", on[c], np.floor(capacity[c])) for c in channels]
-    limits += [
-        Limit(f"budget {o}", "budget", np.where(o == OFFER, cost[o], 0.0), np.floor(budget[o]))
-        for o in range(OFFERS)
-    ]
-    limits += [
-        Limit(
-            f"city {g} channel {c}",
-            "capacity",
-            on[c],
-            np.floor(1.25 * share[g] * capacity[c]),
-            city == g,
-        )
-        for g in range(CITIES)
-        for c in channels
-    ]
-    return limits
+def _measure_files(n: int) -> list[Row]:
+    """Write the case as Parquet parts and allocate them in a process that holds nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Path(folder) / "pairs"
+        parts.mkdir()
+        pairs, _ = campaign(n)
+        for i, at in enumerate(range(0, n, PART)):
+            rows = np.arange(at, min(at + PART, n))
+            write_pairs(parts / f"part-{i:04d}.parquet", pairs.take(rows))
+        del pairs
+        command = [sys.executable, "-m", "bench.allocation", str(n), folder]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        row: Row = json.loads(done.stdout.splitlines()[-1])
+        return [row]
 
 
-def _measure(n: int) -> dict[str, Any]:
-    value, limits = campaign(n)
-    plan = allocate(value, limits, tolerance=1e-4)
-    row: dict[str, Any] = {
+def _from_files(n: int, folder: Path) -> Row:
+    files = PairFiles(tuple(sorted((folder / "pairs").glob("*.parquet"))), len(OFFER), CITIES)
+    _warm()
+    plan = allocate_files(files, limits_of(n), folder / "out", tolerance=TOLERANCE)
+    return _row(plan, n, "files", 1)
+
+
+def _warm(*, spaced: bool = False) -> None:
+    """Load the compiled loops, which are kept on disk, before anything is timed."""
+    pairs, limits = campaign(150_000 if not spaced else 30_000)
+    allocate(pairs, limits, rules=spaced_rules() if spaced else None, tolerance=TOLERANCE)
+
+
+def _row(plan: Allocation, n: int, source: str, most: int) -> Row:
+    return {
         "customers": n,
-        "pairs": int((value > 0).sum()),
+        "source": source,
+        "most": most,
         "seconds": plan.seconds,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "value": plan.value,
         "bound": plan.bound,
         "gap": plan.gap,
         "binding": sum(use.is_binding for use in plan.limits),
-        "of_lp": None,
-        "lp_seconds": None,
-        "of_milp": None,
-        "milp_seconds": None,
-        "to_campaigns": None,
-        "to_global": None,
-    }
-    if n <= EXACT_CUSTOMERS:
-        for name, whole in (("lp", False), ("milp", True)):
-            begun = time.perf_counter()
-            optimum = _exact(value, limits, whole=whole)
-            row[f"of_{name}"] = plan.value / optimum
-            row[f"{name}_seconds"] = time.perf_counter() - begun
-    if n <= GREEDY_CUSTOMERS:
-        row["to_campaigns"] = plan.value / greedy(value, limits, by_campaign=True)
-        row["to_global"] = plan.value / greedy(value, limits, by_campaign=False)
-    return row
+        "violated_hard": len(plan.violated),
+        "shortfall_soft": dict(plan.shortfall),
+        **dict.fromkeys(
+            ("of_lp", "lp_seconds", "of_milp", "milp_seconds", "to_campaigns", "to_global",
+             "greedy_misses")
+        ),
+    }  # fmt: skip
 
 
-def _exact(value: NDArray[np.float64], limits: list[Limit], *, whole: bool) -> float:
-    """Return what HiGHS finds on all pairs at once."""
-    row, column = np.nonzero(value > 0)
-    e = np.arange(len(row))
-    parts = [csr_array((np.ones(len(row)), (row, e)), shape=(len(value), len(row)))]
-    for limit in limits:
-        inside = 1.0 if limit.members is None else limit.members[row]
-        parts.append(csr_array((limit.weight[column] * inside)[None, :]))
-    bound = np.concatenate([np.ones(len(value)), [limit.bound for limit in limits]])
+def _penalty(plan: Allocation, limits: list[Limit], pairs: Pairs) -> float:
+    return 10 * float(pairs.value.max()) * sum(plan.shortfall.values()) if limits else 0.0
+
+
+def _exact(pairs: Pairs, limits: list[Limit], *, whole: bool) -> float | None:
+    """Return what HiGHS finds on all pairs at once; missed minimums cost as they do in ours."""
+    p, n = pairs.n_pairs, pairs.n_customers
+    owner, entry = np.repeat(np.arange(n), np.diff(pairs.start)), np.arange(p)
+    floors = [i for i, limit in enumerate(limits) if limit.is_floor]
+    row, column, weight = [owner], [entry], [np.ones(p)]
+    for i, limit in enumerate(limits):
+        used = limit.weight[pairs.candidate]
+        if limit.members is not None:
+            used = used * limit.members[pairs.group[owner]]
+        inside = np.flatnonzero(used)
+        row.append(np.full(len(inside), n + i))
+        column.append(inside)
+        weight.append(-used[inside] if limit.is_floor else used[inside])
+    row.append(n + np.array(floors))
+    column.append(p + np.arange(len(floors)))
+    weight.append(-np.ones(len(floors)))
+    size = (n + len(limits), p + len(floors))
+    entries = (np.concatenate(weight), (np.concatenate(row), np.concatenate(column)))
+    bound = [-limit.bound if limit.is_floor else limit.bound for limit in limits]
+    penalty = np.full(len(floors), 10 * float(pairs.value.max()))
     result = milp(
-        -value[row, column],
-        constraints=LinearConstraint(vstack(parts).tocsr(), ub=bound),
-        integrality=np.full(len(row), int(whole)),
-        bounds=Bounds(0, 1),
+        np.concatenate([-pairs.value.astype(np.float64), penalty]),
+        constraints=LinearConstraint(csr_array(entries, shape=size), ub=[*np.ones(n), *bound]),
+        integrality=np.concatenate([np.full(p, int(whole)), np.zeros(len(floors))]),
+        bounds=Bounds(0, np.concatenate([np.ones(p), np.full(len(floors), np.inf)])),
         options={"time_limit": MILP_SECONDS, "mip_rel_gap": 1e-6},
     )
-    return float(-result.fun) if result.fun is not None else float("nan")
+    return None if result.fun is None else float(-result.fun)
 
 
-def greedy(value: NDArray[np.float64], limits: list[Limit], *, by_campaign: bool) -> float:
-    """Return the worth of going through pairs in order and taking what still fits.
+def greedy(pairs: Pairs, limits: list[Limit], *, by_campaign: bool) -> tuple[float, float]:
+    """Go through pairs in order and take what still fits; minimums are not looked at.
 
     Parameters
     ----------
-    value
-        Shape ``(n_customers, n_candidates)``.
-    limits
-        With a weight per candidate.
+    pairs, limits
+        The case.
     by_campaign
         Offers one after another, greatest mean value first, best customers first within an offer
         (what campaign tools do); otherwise all pairs by value.
+
+    Returns
+    -------
+    tuple of float
+        What the plan is worth, and the contacts that are missing of the minimums.
     """
-    row, column = np.nonzero(value > 0)
-    gain = value[row, column]
+    owner = np.repeat(np.arange(pairs.n_customers), np.diff(pairs.start))
+    gain, candidate = pairs.value.astype(np.float64), pairs.candidate
     rank = np.zeros(OFFERS)
     if by_campaign:
-        mean = [gain[OFFER[column] == o].mean() for o in range(OFFERS)]
+        mean = [gain[OFFER[candidate] == o].mean() for o in range(OFFERS)]
         rank = np.argsort(np.argsort(-np.array(mean))).astype(float)
-    order = np.lexsort((-gain, rank[OFFER[column]]))
+    order = np.lexsort((-gain, rank[OFFER[candidate]]))
     left = [limit.bound for limit in limits]
-    uses: list[list[tuple[int, float, NDArray[np.bool_] | None]]] = [
-        [(k, float(x.weight[j]), x.members) for k, x in enumerate(limits) if x.weight[j] > 0]
-        for j in range(value.shape[1])
-    ]
-    is_taken = np.zeros(len(value), dtype=np.bool_)
+    own = _uses(limits, pairs.n_groups, pairs.n_candidates)
+    is_taken = np.zeros(pairs.n_customers, dtype=np.bool_)
     total = 0.0
-    for i, j, worth in zip(row[order].tolist(), column[order].tolist(), gain[order], strict=True):
-        if is_taken[i]:
+    cell = pairs.group[owner].astype(int) * pairs.n_candidates + candidate
+    for i, c, worth in zip(
+        owner[order].tolist(), cell[order].tolist(), gain[order].tolist(), strict=True
+    ):
+        if is_taken[i] or any(w > left[k] and not limits[k].is_floor for k, w in own[c]):
             continue
-        own = [(k, w) for k, w, members in uses[j] if members is None or members[i]]
-        if all(left[k] >= w for k, w in own):
-            is_taken[i] = True
-            total += worth
-            for k, w in own:
-                left[k] -= w
-    return total
+        is_taken[i] = True
+        total += worth
+        for k, w in own[c]:
+            left[k] -= w
+    short = sum(max(rest, 0.0) for rest, limit in zip(left, limits, strict=True) if limit.is_floor)
+    return total, short
+
+
+def _uses(limits: list[Limit], n_groups: int, n_candidates: int) -> list[list[tuple[int, float]]]:
+    cells: list[list[tuple[int, float]]] = [[] for _ in range(n_groups * n_candidates)]
+    for k, limit in enumerate(limits):
+        groups: NDArray[np.int64] = (
+            np.arange(n_groups) if limit.members is None else np.flatnonzero(limit.members)
+        )
+        for g in groups.tolist():
+            for j in np.flatnonzero(limit.weight).tolist():
+                cells[g * n_candidates + j].append((k, float(limit.weight[j])))
+    return cells
 
 
 def _run_instance(folder: Path, out: Path | None) -> dict[str, Any]:
-    solution = solve_instance(load_instance(folder), tolerance=1e-4)
+    solution = solve_instance(load_instance(folder), tolerance=TOLERANCE)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         table = pa.table({"Customer": solution.customer, "Activity": solution.activity})
@@ -229,3 +267,7 @@ def _run_instance(folder: Path, out: Path | None) -> dict[str, Any]:
         "unsupported": [],
         "table": [row],
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_from_files(int(sys.argv[1]), Path(sys.argv[2]))))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bihuan.decision import Limit, balance, global_control
-from bihuan.decision.allocate import limit_usage
+from bihuan.decision.allocation.allocate import limit_usage
 from bihuan.decision.assign import (
     DesignError,
     Strata,

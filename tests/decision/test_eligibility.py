@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bihuan.decision import (
+    PHASES,
     Candidate,
     Stage,
     exclusion_stage,
@@ -51,6 +52,43 @@ class TestRunFunnel:
         assert (reasons[alive] == -1).all()
         if m:
             assert n * m - sum(c.pairs_dropped for c in funnel.counts) == keep.sum()
+
+    @settings(max_examples=40, deadline=None)
+    @given(seed=st.integers(0, 999), n=st.integers(0, 12), m=st.integers(0, 4))
+    def test_phases_run_in_order_and_add_up_to_the_stages(self, seed, n, m):
+        rng = np.random.default_rng(seed)
+        phases = list(PHASES)
+        stages = [
+            Stage(f"s{i}", TITLE, rng.random((n, m)) < 0.8, phases[rng.integers(5)])
+            for i in range(6)
+        ]
+        funnel = run_funnel((n, m), stages)
+        ran = [phases.index(count.phase) for count in funnel.counts]
+        assert ran == sorted(ran)
+        by_phase = funnel.by_phase()
+        assert [count.name for count in by_phase] == phases
+        alive = n if m else 0
+        for count in by_phase:
+            inside = [c for c in funnel.counts if c.phase == count.name]
+            assert count.customers_in == alive
+            assert count.customers_dropped == sum(c.customers_dropped for c in inside)
+            assert count.pairs_dropped == sum(c.pairs_dropped for c in inside)
+            alive = count.customers_left
+        assert alive == funnel.keep.any(axis=1).sum()
+
+    def test_a_funnel_in_the_order_given_would_charge_the_wrong_phase(self):
+        """Seeded defect: the value gate is given first and would take what the opt-out takes."""
+        nobody = np.zeros(2, dtype=bool)
+        funnel = run_funnel((2, 1), [Stage("no_value", TITLE, nobody),
+                                     Stage("opted_out", TITLE, nobody)])  # fmt: skip
+        assert [(c.name, c.customers_dropped) for c in funnel.counts] == [
+            ("opted_out", 2), ("no_value", 0),
+        ]  # fmt: skip
+        assert {funnel.counts[i].name for i in funnel.reason()} == {"opted_out"}
+
+    def test_a_phase_that_there_is_not_is_refused(self):
+        with pytest.raises(FunnelError, match="belongs to no phase 'luck'"):
+            Stage("a", TITLE, np.ones(2, dtype=bool), "luck")
 
     def test_refuses_masks_that_do_not_fit(self):
         with pytest.raises(FunnelError, match=r"'a' has a mask bool of shape \(3,\)"):

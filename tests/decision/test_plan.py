@@ -27,6 +27,7 @@ from bihuan.decision.plan import PlanError, check_plan
 from bihuan.kernel import DefectError, FixedClock
 
 plan_module = importlib.import_module("bihuan.decision.plan")
+share_module = importlib.import_module("bihuan.decision.override_plan")
 DAY = date(2026, 10, 31)
 
 
@@ -194,7 +195,7 @@ class TestDecide:
         """Seeded defect: everybody planned under the raised limits is really contacted."""
         inputs = make_inputs(n=3000, control_share=0.3)
         monkeypatch.setattr(
-            plan_module, "draw_lots", lambda ids, *_, **__: np.ones(len(ids), dtype=np.bool_)
+            share_module, "draw_lots", lambda ids, *_, **__: np.ones(len(ids), dtype=np.bool_)
         )
         with pytest.raises(DefectError, match="Real contacts use"):
             decide(inputs, seed=1, clock=clock)

@@ -6,8 +6,9 @@ import sys
 
 import typer
 from rich.console import Console
+from typer.models import CommandInfo
 
-from bihuan.cli import act, explore, know
+from bihuan.cli import act, explore, know, offers, policy, recommend, rehearse, strategy
 from bihuan.cli.app import app, screen_of
 from bihuan.cli.show import Screen
 from bihuan.kernel import BihuanError, UserError
@@ -33,13 +34,16 @@ def main() -> None:
 
 def command_names() -> list[str]:
     """Return every command as it is typed, e.g. ``tags derive``."""
-    names = [command.name or command.callback.__name__ for command in app.registered_commands  # type: ignore[union-attr]
-             ]  # fmt: skip
+    names = [_name(command) for command in app.registered_commands]
     for group in app.registered_groups:
         inner = group.typer_instance
         if inner is not None:
-            names += [f"{group.name} {command.name}" for command in inner.registered_commands]
+            names += [f"{group.name} {_name(command)}" for command in inner.registered_commands]
     return sorted(names)
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or command.callback.__name__  # type: ignore[union-attr]
 
 
 def _tell(error: BihuanError, screen: Screen | None) -> None:
@@ -50,4 +54,5 @@ def _tell(error: BihuanError, screen: Screen | None) -> None:
     Console(stderr=True).print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
 
-_ = (act, explore, know)  # imported because they hang their commands on the tree
+# imported because they hang their commands on the tree
+_ = (act, explore, know, offers, policy, recommend, rehearse, strategy)

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bihuan.decision.options import ROUNDING, Floats, Indices, Limit, mix
+from bihuan.decision.allocation.limit import ROUNDING, Limit
+from bihuan.decision.allocation.options import Floats, Indices, mix
 from bihuan.kernel import UserError, random_stream
 
 CHUNK_IDS = 1 << 20
@@ -77,8 +78,9 @@ def inflate(limits: Sequence[Limit], control_share: float) -> tuple[Limit, ...]:
     Returns
     -------
     tuple of Limit
-        Bounds divided by ``1 - control_share``. A limit whose weight differs between customers
-        keeps its bound, because the lot could hold out the light ones only.
+        Bounds divided by ``1 - control_share``, those of minimums too, so that the real contacts
+        meet them about. A limit whose weight differs between customers keeps its bound, because
+        the lot could hold out the light ones only.
     """
     require_share("control_share", control_share)
     return tuple(
@@ -121,7 +123,8 @@ def design_strata(
         probability says so.
     """
     require_share("control_share", control_share)
-    narrow = [limit for limit in limits if limit.weight.ndim == 1]  # the others are not inflated
+    # those with a weight per customer are not inflated, and no lot has to be kept from a minimum
+    narrow = [limit for limit in limits if limit.weight.ndim == 1 and not limit.is_floor]
     cells, cell = _cells(choice, narrow)
     kinds, code = np.unique(np.array(channel, dtype=str)[cells.candidate], return_inverse=True)
     names, member = [str(kind) for kind in kinds], code.astype(np.int64)

@@ -1,7 +1,10 @@
 """The funnel before the decision: which candidates remain for whom, and where the others fell.
 
-A stage is a mask. Stages run in order; each is charged with what it alone took from what the
-earlier ones had left, so the counts add up and every customer who gets nothing has one reason.
+A stage is a mask that belongs to one of five phases: *eligibility* (may we market to the customer
+at all), *applicability* (may this offer be sold to him, here), *suitability* (is it good for him),
+*contact policy* (may this channel be used now) and *value* (is it worth it). Stages run phase by
+phase; each is charged with what it alone took from what the earlier ones had left, so the counts
+add up and every customer who gets nothing has one reason.
 """
 
 from __future__ import annotations
@@ -18,6 +21,21 @@ from bihuan.decision.value import Candidate
 from bihuan.kernel import UserError
 
 Mask = NDArray[np.bool_]
+PHASES: Mapping[str, Mapping[str, str]] = {
+    "eligibility": {"zh": "营销资格", "en": "May be marketed to"},
+    "applicability": {"zh": "商品适用", "en": "The offer may be sold to the customer"},
+    "suitability": {"zh": "客户适配", "en": "The offer suits the customer"},
+    "contact_policy": {"zh": "接触规则", "en": "The channel may be used now"},
+    "value": {"zh": "价值", "en": "Worth the contact"},
+}
+"""The phases of the funnel in their order, with titles by language."""
+_PHASE_OF = {
+    "not_eligible": "applicability",
+    "holds_excluded": "applicability",
+    "unreachable": "contact_policy",
+    "not_scored": "value",
+    "no_value": "value",
+}
 
 
 class FunnelError(UserError):
@@ -37,11 +55,30 @@ class Stage:
     keep
         True where customer and candidate may stay: shape ``(n_customers,)``, or
         ``(n_customers, n_candidates)``.
+    phase
+        One of :data:`PHASES`; by default the usual one of the stages of this room, and
+        ``eligibility`` for a stage of one's own.
+
+    Raises
+    ------
+    FunnelError
+        If there is no such phase.
     """
 
     name: str
     title: Mapping[str, str]
     keep: Mask
+    phase: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.phase:
+            object.__setattr__(self, "phase", _PHASE_OF.get(self.name, "eligibility"))
+        if self.phase not in PHASES:
+            raise FunnelError(
+                f"Stage '{self.name}' belongs to no phase '{self.phase}'.",
+                remedy=f"Choose from {', '.join(PHASES)}.",
+                zh=f"环节“{self.name}”的阶段“{self.phase}”不存在,请从 {'、'.join(PHASES)} 中选择。",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +93,8 @@ class StageCount:
         Customers with at least one candidate before; who lost the last one here; after.
     pairs_dropped, pairs_left
         Customer x candidate pairs.
+    phase
+        To which the stage belongs.
     """
 
     name: str
@@ -65,6 +104,7 @@ class StageCount:
     customers_left: int
     pairs_dropped: int
     pairs_left: int
+    phase: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +118,7 @@ class Funnel:
     fell_at
         Stage at which each pair fell, -1 where it remains; int8, same shape.
     counts
-        One per stage, in order.
+        One per stage, in the order in which they ran.
     """
 
     keep: Mask
@@ -92,6 +132,25 @@ class Funnel:
         last = self.fell_at.max(axis=1)
         return np.where(self.keep.any(axis=1), np.int8(-1), last)
 
+    def by_phase(self) -> tuple[StageCount, ...]:
+        """Return what each of the five phases took, in order; also of phases without a stage."""
+        customers, pairs = len(self.fell_at), self.fell_at.size
+        if not self.fell_at.shape[1]:
+            customers = 0
+        found = []
+        for phase, title in PHASES.items():
+            inside = [count for count in self.counts if count.phase == phase]
+            left = inside[-1].customers_left if inside else customers
+            pairs_left = inside[-1].pairs_left if inside else pairs
+            found.append(
+                StageCount(
+                    phase, title, customers, customers - left, left, pairs - pairs_left,
+                    pairs_left, phase,
+                )
+            )  # fmt: skip
+            customers, pairs = left, pairs_left
+        return tuple(found)
+
 
 def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
     """Pass all pairs through ``stages``.
@@ -101,7 +160,7 @@ def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
     shape
         ``(n_customers, n_candidates)``.
     stages
-        At most 127, in the order in which they are charged.
+        At most 127. They are charged phase by phase, and in the order given within a phase.
 
     Raises
     ------
@@ -110,15 +169,20 @@ def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
 
     Examples
     --------
+    >>> dear = np.array([[True, True], [False, True]])
+    >>> price = Stage("too_dear", {"en": "Too dear"}, dear, "suitability")
     >>> reach = Stage("unreachable", {"en": "No channel"}, np.array([True, False]))
-    >>> price = Stage("priced_out", {"en": "Too dear"}, np.array([[True, False], [True, True]]))
     >>> funnel = run_funnel((2, 2), [reach, price])
-    >>> [(c.customers_dropped, c.pairs_dropped) for c in funnel.counts]
-    [(1, 2), (0, 1)]
+    >>> [(c.name, c.customers_dropped, c.pairs_dropped) for c in funnel.counts]
+    [('too_dear', 0, 1), ('unreachable', 1, 1)]
+    >>> [c.customers_left for c in funnel.by_phase()]
+    [2, 2, 2, 1, 1]
     >>> funnel.reason().tolist()
-    [-1, 0]
+    [-1, 1]
     """
     _require_stages(shape, stages)
+    order = list(PHASES)
+    stages = sorted(stages, key=lambda stage: order.index(stage.phase))
     keep = np.ones(shape, dtype=np.bool_)
     fell_at = np.full(shape, -1, dtype=np.int8)
     present: Mask = np.full(shape[0], shape[1] > 0)
@@ -138,6 +202,7 @@ def run_funnel(shape: tuple[int, int], stages: Sequence[Stage]) -> Funnel:
                 customers_left=int(left.sum()),
                 pairs_dropped=pairs - pairs_left,
                 pairs_left=pairs_left,
+                phase=stage.phase,
             )
         )
         present, pairs = left, pairs_left

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from bihuan.decision.options import Limit
+from bihuan.decision.allocation.limit import Limit
 from bihuan.decision.plan import Plan
 from bihuan.decision.value import Candidate
 from bihuan.kernel import UserError
@@ -110,7 +110,9 @@ def explain(plan: Plan, customer_id: str, language: str = "zh") -> Explanation:
 def _alternative(plan: Plan, row: int, candidate: int) -> Alternative:
     value = float(plan.value[row, candidate])
     charge = sum(
-        plan.allocation.prices[limit.name] * _weight(limit, row, candidate)
+        plan.allocation.prices[limit.name]
+        * _weight(limit, row, candidate)
+        * (-1 if limit.kind == "minimum" else 1)
         for limit in plan.inputs.limits
     )
     stage = int(plan.funnel.fell_at[row, candidate])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -19,23 +19,19 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from bihuan.data import Lake, Snapshot, TableContract, load_contract
-from bihuan.decision.allocate import Allocation, allocate, limit_usage
-from bihuan.decision.assign import (
-    Strata,
-    design_strata,
-    draw_lots,
-    global_control,
-    inflate,
-    require_share,
-)
+from bihuan.decision.allocation.allocate import Allocation, allocate, limit_usage
+from bihuan.decision.allocation.limit import ROUNDING, Limit
+from bihuan.decision.assign import Strata, global_control, require_share
 from bihuan.decision.eligibility import Funnel, Stage, global_control_stage, run_funnel
-from bihuan.decision.options import ROUNDING, Limit
+from bihuan.decision.override import OverrideMasks
+from bihuan.decision.override_plan import BY_HAND, Drawn, Order, draw_plan, stages_by_hand
 from bihuan.decision.value import Candidate, expected_value, require_candidates
 from bihuan.kernel import Clock, DefectError, Progress, UserError, file_lock, hash_id
 
 CONTRACT_FOLDER = Path(__file__).parent / "contracts"
 HELD_OUT = "held_out"
 OVER_LIMIT = "over_limit"
+FORCED = "forced_by_hand"
 
 
 class PlanError(UserError):
@@ -76,6 +72,8 @@ class DecisionInputs:
         Fixes the members of that share; the same for all campaigns of a workspace.
     policy_version
         Of the rules and models behind the numbers; written into every row.
+    overrides
+        What people have laid down for single customers; None: nothing.
     """
 
     campaign_id: str
@@ -95,6 +93,7 @@ class DecisionInputs:
     global_share: float = 0.0
     global_seed: int = 0
     policy_version: str = "1"
+    overrides: OverrideMasks | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +110,7 @@ class Plan:
         Who fell where.
     allocation
         The plan for all customers, under limits raised by the share held out, and its
-        certificate.
+        certificate; contacts forced by hand are in its choice and usage, not in its value.
     strata
         The lot's design, over the customers with a candidate.
     decisions
@@ -194,36 +193,33 @@ def decide(
         lever=inputs.lever,
         off=inputs.off,
     )
-    n, m = value.shape
-    funnel = run_funnel((n, m), _stages(inputs, value))
+    funnel = run_funnel(value.shape, _stages(inputs, value))
     value[~funnel.keep] = np.nan
-    allocation = allocate(
-        value,
-        inflate(inputs.limits, inputs.control_share),
-        tolerance=tolerance,
-        seed=seed,
-        progress=progress,
-    )
-    channels = [candidate.channel for candidate in inputs.candidates]
-    strata = design_strata(channels, allocation.choice, inputs.limits, inputs.control_share)
-    planned = np.flatnonzero(allocation.choice >= 0)
-    is_treated = draw_lots(
-        inputs.customer_id.take(pa.array(planned)),
-        strata,
-        seed=seed,
+
+    def share_out(worth: NDArray[np.float64], limits: Sequence[Limit]) -> Allocation:
+        return allocate(worth, limits, tolerance=tolerance, seed=seed, progress=progress)
+
+    order = Order(
         campaign_id=inputs.campaign_id,
+        seed=seed,
+        customer_id=inputs.customer_id,
+        channel=[candidate.channel for candidate in inputs.candidates],
+        limits=inputs.limits,
+        control_share=inputs.control_share,
+        forced=None if inputs.overrides is None else inputs.overrides.forced,
     )
-    decisions = _decision_table(inputs, value, (funnel, allocation, strata, is_treated), clock)
-    plan = Plan(inputs, value, funnel, allocation, strata, decisions)
+    drawn = draw_plan(order, value, funnel.keep, share_out)
+    decisions = _decision_table(inputs, value, funnel, drawn, clock)
+    plan = Plan(inputs, value, funnel, drawn.allocation, drawn.strata, decisions)
     check_plan(plan)
     return plan
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise :class:`DefectError` unless real contacts keep every real limit."""
+    """Raise :class:`DefectError` unless real contacts keep every hard limit."""
     usage = plan.real_usage()
     for limit in plan.inputs.limits:
-        if usage[limit.name] > limit.bound * (1 + ROUNDING):
+        if not limit.is_floor and usage[limit.name] > limit.bound * (1 + ROUNDING):
             raise DefectError(
                 f"Real contacts use {usage[limit.name]} of '{limit.name}', "
                 f"whose bound is {limit.bound}."
@@ -310,12 +306,18 @@ def _stages(inputs: DecisionInputs, value: NDArray[np.float64]) -> list[Stage]:
         )
         stages.append(global_control_stage(is_control))
     stages.extend(inputs.stages)
-    title = {"zh": "缺少评分", "en": "Not scored"}
-    stages.append(Stage("not_scored", title, ~np.isnan(value)))
-    title = {"zh": "期望价值不高于成本", "en": "Worth no more than the contact costs"}
+    return stages_by_hand([*stages, *value_stages(value)], inputs.overrides)
+
+
+def value_stages(value: NDArray[np.float64]) -> list[Stage]:
+    """Return the last gates: what is not scored, and what is worth no more than it costs."""
+    scored = {"zh": "缺少评分", "en": "Not scored"}
+    worth = {"zh": "期望价值不高于成本", "en": "Worth no more than the contact costs"}
     with np.errstate(invalid="ignore"):
-        stages.append(Stage("no_value", title, value > 0))
-    return stages
+        return [
+            Stage("not_scored", scored, ~np.isnan(value)),
+            Stage("no_value", worth, value > 0),
+        ]
 
 
 def _require_inputs(inputs: DecisionInputs) -> None:
@@ -345,17 +347,21 @@ def _require_inputs(inputs: DecisionInputs) -> None:
 def _decision_table(
     inputs: DecisionInputs,
     value: NDArray[np.float64],
-    outcome: tuple[Funnel, Allocation, Strata, NDArray[np.bool_]],
+    funnel: Funnel,
+    drawn: Drawn,
     clock: Clock,
 ) -> pa.Table:
-    funnel, allocation, strata, is_treated = outcome
+    allocation, strata, is_treated = drawn.allocation, drawn.strata, drawn.is_treated
     n, m = value.shape
     planned = np.flatnonzero(allocation.choice >= 0)
     candidate = allocation.choice[planned]
-    names = [*(stage.name for stage in funnel.counts), OVER_LIMIT, HELD_OUT]
+    names = [*(stage.name for stage in funnel.counts), OVER_LIMIT, HELD_OUT, FORCED]
     fell = funnel.reason().astype(np.int64)
     reason = np.where(fell < 0, names.index(OVER_LIMIT), fell)
     reason[planned] = np.where(is_treated, -1, names.index(HELD_OUT))
+    is_hand = np.array([name == BY_HAND for name in strata.names], dtype=np.bool_)
+    by_hand = is_hand[strata.member]
+    reason[planned[by_hand]] = names.index(FORCED)
     arm = np.full(n, 2)
     arm[planned] = np.where(is_treated, 0, 1)
     probability = np.zeros(n)

@@ -4,12 +4,14 @@ A step reads what earlier steps left in the lake and writes what it found there.
 be run at different times by different people; :mod:`bihuan.loop` runs them in a row.
 """
 
+from bihuan.step.board import DecisionRules, make_board, strategies_of
 from bihuan.step.carry import Carried, carry_out, deploy_decisions
 from bihuan.step.choose import Target, choose_audience
 from bihuan.step.decide import (
     DecisionRecord,
     DecisionRefusedError,
     decide_campaign,
+    prepare_decision,
     read_decisions,
 )
 from bihuan.step.judge import Judgement, judge_campaign
@@ -25,6 +27,10 @@ __all__ = [
     "score_customers",
     "choose_audience",
     "Target",
+    "DecisionRules",
+    "strategies_of",
+    "make_board",
+    "prepare_decision",
     "decide_campaign",
     "read_decisions",
     "DecisionRecord",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -10,35 +10,101 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from bihuan.audience import bind, read_flags
 from bihuan.decision import (
-    Candidate,
     DecisionInputs,
     Limit,
+    OverrideMasks,
     Plan,
-    Stage,
+    PriceBook,
+    StrategyBoard,
     decide,
-    exclusion_stage,
     log_decisions,
-    offer_stage,
-    opt_out_stage,
+    override_masks,
+    price_book,
 )
 from bihuan.delivery import list_deployments
 from bihuan.kernel import UserError
-from bihuan.offer import Offer
+from bihuan.step.board import (
+    Acceptance,
+    DecisionRules,
+    active_moments,
+    make_board,
+    policy_masks,
+    strategies_of,
+)
 from bihuan.step.choose import Target
+from bihuan.step.facts import gather_cases
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign, CampaignFacts, unmet_requirements
-from bihuan.tag import TagTable
 
-Acceptance = Mapping[tuple[str, str], float]
-"""Expected share of contacted customers who accept, by (offer id, channel kind), 0 to 1."""
+_DONE = ("outside_audience", "held_out")
+"""Gates that the choice of the audience has charged already, or that come with the lot."""
 
 
 class DecisionRefusedError(UserError):
     """A precondition of the campaign does not hold, or there is nobody to decide on."""
+
+
+def prepare_decision(
+    rooms: Rooms,
+    campaign: Campaign,
+    target: Target,
+    *,
+    acceptance: Acceptance | None = None,
+    rules: DecisionRules | None = None,
+) -> DecisionInputs:
+    """Read all that a campaign is decided on; nothing is decided and nothing is written.
+
+    Parameters
+    ----------
+    rooms
+        The operator.
+    campaign
+        Mix, limits, control share.
+    target
+        From :func:`choose_audience`.
+    acceptance
+        What earlier turns have taught; None takes the planner's experience values.
+    rules
+        Levers, policies, contact rules, overrides of the workspace; None: none.
+
+    Returns
+    -------
+    DecisionInputs
+        For :func:`bihuan.decision.decide`.
+    """
+    rules = rules or DecisionRules()
+    ids = target.suppression.kept[target.tags.id_column].combine_chunks()
+    board = make_board(
+        strategies_of(campaign, rooms.catalogue, acceptance, is_chosen=True),
+        target.tags.fields,
+        rooms.catalogue,
+        day=max(campaign.goal.starts_on, rooms.clock.now().date()),
+        rules=rules,
+    )
+    cases = gather_cases(rooms, board, target.tags, ids)
+    masks = policy_masks(board, rules, cases.org_unit_id)
+    margin = board.margin(board.numbers(cases.numbers, len(ids)))
+    moments = active_moments(board, rules.detected, ids)
+    return DecisionInputs(
+        campaign_id=campaign.campaign_id,
+        as_of=target.tags.as_of,
+        customer_id=ids,
+        candidates=board.candidates,
+        propensity=np.broadcast_to(board.propensity, margin.shape),
+        margin=margin,
+        cost=board.cost,
+        context=board.context(moments) if moments.any() else 1.0,
+        lever=board.lever,
+        off=rules.off,
+        org_unit_id=cases.org_unit_id,
+        stages=board.stages(board.flags(cases), masks, leave_out=_DONE),
+        limits=_limits(campaign, board, cases.org_unit_id),
+        control_share=campaign.control_share,
+        policy_version=campaign.content_id,
+        overrides=_overrides(campaign, board, rules, ids),
+    )
 
 
 def decide_campaign(
@@ -48,6 +114,7 @@ def decide_campaign(
     *,
     acceptance: Acceptance | None = None,
     confirmed: frozenset[str] = frozenset(),
+    rules: DecisionRules | None = None,
 ) -> Plan:
     """Decide a campaign and log the decisions before anything is delivered.
 
@@ -63,39 +130,17 @@ def decide_campaign(
         What earlier turns have taught; None takes the planner's experience values.
     confirmed
         Preconditions (English text) that a person has confirmed.
+    rules
+        Levers, policies, contact rules, overrides of the workspace; None: none.
 
     Raises
     ------
     DecisionRefusedError
         If the audience is empty or a precondition does not hold; the message names it.
     """
-    ids = target.suppression.kept[target.tags.id_column].combine_chunks()
     _require_ready(rooms, campaign, target, confirmed)
-    candidates = tuple(Candidate(item.offer_id, kind) for item, kind in campaign.candidates())
-    offers = [rooms.catalogue.get(candidate.offer_id) for candidate in candidates]
-    names = [campaign.risk_tag, *(offer.margin.tag for offer in offers)]
-    values = read_numbers(rooms, target.tags, names, ids)
-    chances = acceptance or _experience(campaign)
-    propensity = np.array([chances[c.offer_id, c.channel] for c in candidates])
-    earned = np.stack([offer.margin.of(values, len(ids)) for offer in offers], axis=1)
-    if campaign.risk_tag:  # only who would leave can be kept, but the gift is paid to all who sign
-        earned *= campaign.kept_share * np.nan_to_num(values[campaign.risk_tag])[:, None]
-    gifts = np.array([offer.cost for offer in offers])
-    units = _units(rooms, ids, target.tags.as_of)
-    inputs = DecisionInputs(
-        campaign_id=campaign.campaign_id,
-        as_of=target.tags.as_of,
-        customer_id=ids,
-        candidates=candidates,
-        propensity=np.broadcast_to(propensity, earned.shape),
-        margin=earned - gifts,
-        cost=np.array([campaign.channels[c.channel].unit_cost for c in candidates]),
-        org_unit_id=units,
-        stages=_stages(rooms, candidates, offers, target),
-        limits=_limits(campaign, candidates, offers, propensity, units),
-        control_share=campaign.control_share,
-        policy_version=campaign.content_id,
-    )
+    rules = rules or DecisionRules()
+    inputs = prepare_decision(rooms, campaign, target, acceptance=acceptance, rules=rules)
     plan = decide(inputs, seed=rooms.seed, clock=rooms.clock, progress=rooms.progress)
     log_decisions(
         rooms.lake,
@@ -103,7 +148,12 @@ def decide_campaign(
         inputs.as_of,
         clock=rooms.clock,
         lineage=_certificate(plan)
-        | {"campaign": campaign.content_id, "audience": target.snapshot.id},
+        | {
+            "campaign": campaign.content_id,
+            "audience": target.snapshot.id,
+            "levers": rules.levers.content_id,
+            "off": list(rules.off),
+        },
         replace=not list_deployments(rooms.lake.view(), campaign.campaign_id),
     )
     return plan
@@ -125,7 +175,9 @@ class DecisionRecord:
         Per limit ``name, unit, bound, usage, price``: the real limit, what the real contacts use
         of it, and what one more unit would be worth.
     stages
-        Per stage of the funnel ``name, title, customers_dropped``.
+        Per stage of the funnel ``name, title, phase, customers_dropped``.
+    prices
+        What the limits were worth, to judge a later single customer alike.
     """
 
     campaign_id: str
@@ -136,6 +188,7 @@ class DecisionRecord:
     gap: float
     limits: tuple[Mapping[str, Any], ...]
     stages: tuple[Mapping[str, Any], ...]
+    prices: PriceBook
 
 
 def read_decisions(rooms: Rooms, campaign_id: str, as_of: date) -> DecisionRecord:
@@ -164,6 +217,7 @@ def read_decisions(rooms: Rooms, campaign_id: str, as_of: date) -> DecisionRecor
         gap=logged["gap"],
         limits=tuple(logged["limits"]),
         stages=tuple(logged["stages"]),
+        prices=PriceBook.from_json(logged["prices"]) if "prices" in logged else PriceBook(),
     )
 
 
@@ -188,10 +242,19 @@ def _certificate(plan: Plan) -> dict[str, Any]:
             {
                 "name": count.name,
                 "title": dict(count.title),
+                "phase": count.phase,
                 "customers_dropped": count.customers_dropped,
             }
             for count in plan.funnel.counts
         ],
+        "prices": price_book(
+            allocation,
+            plan.inputs.limits,
+            plan.inputs.candidates,
+            campaign_id=plan.inputs.campaign_id,
+            as_of=plan.inputs.as_of,
+            org_unit_id=plan.inputs.org_unit_id,
+        ).to_json(),
     }
 
 
@@ -227,62 +290,15 @@ def _require_ready(
         )
 
 
-def _experience(campaign: Campaign) -> Acceptance:
-    return {(item.offer_id, kind): item.acceptance[kind] for item, kind in campaign.candidates()}
+def _overrides(
+    campaign: Campaign, board: StrategyBoard, rules: DecisionRules, ids: pa.Array
+) -> OverrideMasks | None:
+    mine = [o for o in rules.overrides if o.campaign_id == campaign.campaign_id]
+    return override_masks(mine, campaign.campaign_id, ids, board.candidates) if mine else None
 
 
-def read_numbers(
-    rooms: Rooms, tags: TagTable, names: Iterable[str | None], ids: pa.Array | pa.ChunkedArray
-) -> dict[str, NDArray[np.float64]]:
-    """Return numeric tags of the given subjects by name, NaN = missing, in the order of ``ids``."""
-    wanted = sorted({name for name in names if name})
-    rows = tags.read(rooms.engine, wanted)
-    at = pc.index_in(ids, value_set=rows[tags.id_column])
-    return {
-        name: rows[name].take(at).cast(pa.float64()).to_numpy().astype(np.float64)
-        for name in wanted
-    }
-
-
-def _units(rooms: Rooms, ids: pa.Array, as_of: date) -> pa.Array:
-    customers = rooms.lake.view().get("customer", as_of).read(["customer_id", "org_unit_id"])
-    at = pc.index_in(ids, value_set=customers["customer_id"])
-    return customers["org_unit_id"].take(at).combine_chunks()
-
-
-def _stages(
-    rooms: Rooms, candidates: tuple[Candidate, ...], offers: list[Offer], target: Target
-) -> tuple[Stage, ...]:
-    kept = target.suppression.kept[target.tags.id_column].combine_chunks()
-    by_id = {offer.offer_id: offer for offer in offers}
-    stages = [offer_stage(candidates, _eligible(rooms, by_id, target, kept))]
-    view, as_of = rooms.lake.view(), target.tags.as_of
-    holding, opt_out = view.find("holding", as_of), view.find("opt_out", as_of)
-    if holding is not None:
-        excludes = {offer_id: offer.excludes for offer_id, offer in by_id.items()}
-        stages.append(exclusion_stage(candidates, kept, holding.read(), excludes))
-    if opt_out is not None:
-        stages.append(opt_out_stage(candidates, kept, opt_out.read()))
-    return tuple(stages)
-
-
-def _eligible(
-    rooms: Rooms, offers: Mapping[str, Offer], target: Target, kept: pa.Array
-) -> dict[str, NDArray[np.bool_]]:
-    rules = [bind(offer.eligibility, target.tags.fields) for offer in offers.values()]
-    ids, flags = read_flags(rules, target.tags, engine=rooms.engine)
-    at = pc.index_in(kept, value_set=ids).to_numpy()
-    return {offer_id: flags[at, i] for i, offer_id in enumerate(offers)}
-
-
-def _limits(
-    campaign: Campaign,
-    candidates: tuple[Candidate, ...],
-    offers: list[Offer],
-    acceptance: NDArray[np.float64],
-    units: pa.Array,
-) -> tuple[Limit, ...]:
-    channels = np.array([candidate.channel for candidate in candidates])
+def _limits(campaign: Campaign, board: StrategyBoard, units: pa.Array) -> tuple[Limit, ...]:
+    channels = np.array([candidate.channel for candidate in board.candidates])
     limits = []
     for kind, plan in campaign.channels.items():
         uses = (channels == kind).astype(np.float64)
@@ -293,10 +309,12 @@ def _limits(
             limits.append(Limit(f"{kind} @ {unit}", "capacity", uses, bound, here))
     for item in campaign.mix:
         if item.maximum is not None:
-            uses = np.array([c.offer_id == item.offer_id for c in candidates], dtype=np.float64)
+            uses = np.array(
+                [c.offer_id == item.offer_id for c in board.candidates], dtype=np.float64
+            )
             limits.append(Limit(item.offer_id, "maximum", uses, item.maximum))
     if campaign.budget is not None:
-        contact = np.array([campaign.channels[c.channel].unit_cost for c in candidates])
-        gift = np.array([offer.cost for offer in offers])
-        limits.append(Limit("budget", "budget", contact + acceptance * gift, campaign.budget))
+        gift = np.array([strategy.offer.cost for strategy in board.strategies])
+        spent = board.cost + board.propensity * gift
+        limits.append(Limit("budget", "budget", spent, campaign.budget))
     return tuple(limits)

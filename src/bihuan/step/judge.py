@@ -24,7 +24,8 @@ from bihuan.evaluation import (
 )
 from bihuan.feedback import read_outcomes, response_by_customer
 from bihuan.kernel import DefectError
-from bihuan.step.decide import DecisionRecord, read_numbers
+from bihuan.step.decide import DecisionRecord
+from bihuan.step.facts import read_numbers
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign
 from bihuan.tag import read_tags

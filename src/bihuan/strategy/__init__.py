@@ -15,7 +15,53 @@ from bihuan.strategy.campaign import (
     load_campaign,
     plan_text,
 )
+from bihuan.strategy.cube import (
+    CoverageReport,
+    Cube,
+    CubeDefinition,
+    build_cube,
+    load_cube,
+    measure_coverage,
+    propose_changes,
+)
+from bihuan.strategy.lifecycle import (
+    LifeCycle,
+    MarketingMap,
+    MomentBook,
+    detect,
+    load_life_cycle,
+    load_moments,
+    moment_factors,
+)
+from bihuan.strategy.policy import (
+    Hours,
+    Impact,
+    OrgTree,
+    PolicyBook,
+    PolicyChange,
+    PolicyConflictError,
+    PolicyStatement,
+    ResolvedPolicy,
+    UnknownPolicyError,
+    UnknownUnitError,
+    Violation,
+)
+from bihuan.strategy.preference import channel_preference_matrix, preferred_channel
 from bihuan.strategy.readiness import CampaignFacts, unmet_requirements
+from bihuan.strategy.script import (
+    ForbiddenWord,
+    ForbiddenWordError,
+    ScriptBook,
+    ScriptChoice,
+    TiedScriptsError,
+)
+from bihuan.strategy.touchpoint import Touchpoint, TouchpointBook
+from bihuan.strategy.touchpoint_plan import (
+    TouchpointCustomers,
+    TouchpointDeployment,
+    deploy_touchpoints,
+    preference_shares,
+)
 
 __all__ = [
     "Campaign",
@@ -28,4 +74,42 @@ __all__ = [
     "plan_text",
     "CampaignFacts",
     "unmet_requirements",
+    "OrgTree",
+    "PolicyBook",
+    "PolicyStatement",
+    "PolicyChange",
+    "PolicyConflictError",
+    "ResolvedPolicy",
+    "Impact",
+    "Violation",
+    "Hours",
+    "UnknownPolicyError",
+    "UnknownUnitError",
+    "ScriptBook",
+    "ScriptChoice",
+    "TiedScriptsError",
+    "ForbiddenWord",
+    "ForbiddenWordError",
+    "Touchpoint",
+    "TouchpointBook",
+    "TouchpointCustomers",
+    "TouchpointDeployment",
+    "deploy_touchpoints",
+    "preference_shares",
+    "Cube",
+    "CubeDefinition",
+    "load_cube",
+    "build_cube",
+    "CoverageReport",
+    "measure_coverage",
+    "propose_changes",
+    "LifeCycle",
+    "load_life_cycle",
+    "MomentBook",
+    "load_moments",
+    "detect",
+    "moment_factors",
+    "MarketingMap",
+    "preferred_channel",
+    "channel_preference_matrix",
 ]

@@ -12,7 +12,8 @@ from bihuan.kernel.document import Document
 SETTINGS = "bihuan.yaml"
 DEFINITIONS = (
     "contracts", "mappings", "tags", "offers", "campaigns", "models", "rules", "recipes", "scenes",
-    "filters",
+    "filters", "policies", "scripts", "touchpoints", "levers", "triggers", "lifecycle", "moments",
+    "maps", "cubes", "matching", "contract_family", "power_services",
 )  # fmt: skip
 _NEW = """# Settings of this workspace.
 name: {name}

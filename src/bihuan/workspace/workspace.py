@@ -86,11 +86,18 @@ from bihuan.tag import (
     read_tags,
 )
 from bihuan.workspace.layout import Layout, load_settings
+from bihuan.workspace.offer_desk import OfferDesk
 from bihuan.workspace.place import Day, day_of, place_of
+from bihuan.workspace.policy_desk import Policies
 from bihuan.workspace.portraits import Portraits
+from bihuan.workspace.recommender import Recommendations
+from bihuan.workspace.rehearsals import Rehearsals
 from bihuan.workspace.scenes import Filters, Scenes
+from bihuan.workspace.script_desk import Scripts
 from bihuan.workspace.segments import Cohorts, Segments
+from bihuan.workspace.strategy_desk import StrategyDesk
 from bihuan.workspace.tag_desk import TagDesk
+from bihuan.workspace.touchpoint_desk import Touchpoints
 from bihuan.workspace.view360 import View360
 
 
@@ -504,6 +511,41 @@ class Workspace:
     def segments(self) -> Segments:
         """Matrix, clusters and automatic classification."""
         return Segments(self)
+
+    @cached_property
+    def offer_desk(self) -> OfferDesk:
+        """Offers without a campaign: on sale, fair prices, matched, classes, plan changes."""
+        return OfferDesk(self)
+
+    @cached_property
+    def policies(self) -> Policies:
+        """Policies of ``policies/`` over the org tree: what holds, what if, changes."""
+        return Policies(self)
+
+    @cached_property
+    def scripts(self) -> Scripts:
+        """Scripts of ``scripts/``, matched in one place for every channel."""
+        return Scripts(self)
+
+    @cached_property
+    def touchpoints(self) -> Touchpoints:
+        """Touchpoints: what each offers first, and to whom."""
+        return Touchpoints(self)
+
+    @cached_property
+    def rehearsals(self) -> Rehearsals:
+        """Plans played through and judged before anybody is contacted."""
+        return Rehearsals(self)
+
+    @cached_property
+    def strategy(self) -> StrategyDesk:
+        """Strategy cube, coverage, life cycle, key moments, marketing map, preferred channels."""
+        return StrategyDesk(self)
+
+    @cached_property
+    def recommender(self) -> Recommendations:
+        """Next best offers over the live campaigns: for one, for all, explained, overruled."""
+        return Recommendations(self)
 
     @property
     def rooms(self) -> Rooms:
