@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     for kind, text in (("offers", OFFER), ("campaigns", CAMPAIGN), ("triggers", TRIGGER)):
         (root / kind / "keep.yaml").write_text(text, encoding="utf-8")
     ws.refresh_tags(AS_OF)
-    bh.open_workspace(root).recommender.decide("keep", AS_OF)
+    bh.open_workspace(root).decide("keep", AS_OF)
     return root
 
 

@@ -110,5 +110,5 @@ def build_live(folder: Path, source: Path) -> SimpleNamespace:
     }  # fmt: skip
     for name, text in texts.items():
         define(ws, "campaigns", name, text)
-    plans = {name: ws.recommender.decide(name, OCTOBER) for name in ("keep", "grow")}
+    plans = {name: ws.decide(name, OCTOBER) for name in ("keep", "grow")}
     return SimpleNamespace(ws=ws, folder=folder, plans=plans, last=OCTOBER)

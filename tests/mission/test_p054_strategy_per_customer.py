@@ -158,7 +158,7 @@ class TestByHand:
                                     by="经理", reason="客户来电索要")  # fmt: skip
         for customer in planned:
             ws.recommender.override(customer, "grow", "forbid", by="经理", reason="正在处理投诉")
-        plan = ws.recommender.decide("grow", OCTOBER)
+        plan = ws.decide("grow", OCTOBER)
         after = rows_of(ws, "grow")
         for customer in spare:
             row = after[customer]
@@ -185,7 +185,7 @@ class TestByHand:
             gone, "keep", "force", offer_id="keep_12", by="经理", reason="关系好"
         )
         assert ws.recommender.for_customer(gone, OCTOBER).items == ()
-        ws.recommender.decide("keep", OCTOBER)
+        ws.decide("keep", OCTOBER)
         assert rows_of(ws, "keep").get(gone, {"arm": "none"})["arm"] == "none"
 
     def test_what_was_laid_down_can_be_lifted_and_is_kept(self, own_live):

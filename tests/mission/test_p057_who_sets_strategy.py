@@ -186,7 +186,7 @@ class TestConcreteStrategy:
 
     def test_decisions_keep_what_each_city_has_laid_down(self, own) -> None:
         """The sample city 1301 pushes no plan changes by text message; the others may."""
-        plan = own.ws.recommender.decide("packs", own.last)
+        plan = own.ws.decide("packs", own.last)
         city = cities_of(own.ws, own.last)
         got = Counter(
             (row["offer_id"], city[row["customer_id"]] == "city-1301")

@@ -93,7 +93,7 @@ class TestPlatformsPutTheirProductsFirst:
         """In the batch the seats of each platform go to its products."""
         text = SAMPLE.read_text(encoding="utf-8")
         world = open_world(tmp_path / "op", operator.folder, levers=text, seats=150)
-        plan = world.ws.recommender.decide("all", OCTOBER)
+        plan = world.ws.decide("all", OCTOBER)
         used = Counter(
             (row["channel"], row["offer_id"])
             for row in plan.decisions.to_pylist()
@@ -106,7 +106,7 @@ class TestPlatformsPutTheirProductsFirst:
 
     def test_factor_is_shown_in_why(self, levered):
         ws = levered.ws
-        ws.recommender.decide("all", OCTOBER)
+        ws.decide("all", OCTOBER)
         customer = next(iter(ranked(levered, "hall")))
         told = ws.recommender.why("all", customer, OCTOBER)
         levers = {(w.candidate.offer_id, w.candidate.channel): w.lever for w in told.weighed}

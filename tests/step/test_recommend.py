@@ -90,7 +90,7 @@ def ws(tmp_path_factory):
         offer = {"forbid": "", "force": "video_pass", "replace": "keep_12"}[action]
         made.recommender.override(customer, "both", action, by="经理", reason="约定",
                                   offer_id=offer)  # fmt: skip
-    made.plan = made.recommender.decide("both", AS_OF)
+    made.plan = made.decide("both", AS_OF)
     return made
 
 

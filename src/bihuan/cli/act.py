@@ -142,6 +142,9 @@ def show_plan(
     screen.result({"campaign": name, "content_id": campaign.content_id, **texts})
 
 
+_UNITS = {"contact": "次接触", "sale": "笔预期成交"}
+
+
 @campaign_app.command(name="decide")
 def decide_campaign(
     name: Annotated[str, typer.Argument(help="Campaign. 方案")],
@@ -163,6 +166,19 @@ def decide_campaign(
     plan = ws.decide(name, as_of, confirmed=frozenset(confirm or ()))
     record = ws.decisions(name, as_of)
     screen.table([dict(limit) for limit in record.limits if limit["price"] > 0])
+    for row in record.limits:
+        if row["name"] in record.shortfall:
+            lacks = f"{row['shortfall']:,.4g} / {row['bound']:,.4g}"
+            unit = _UNITS.get(row["unit"], row["unit"])
+            screen.say(
+                f"未满足的最低要求：{row['name']}，缺 {lacks} {unit}",
+                f"Minimum missed: {row['name']}, lacks {lacks} ({row['unit']})",
+            )
+    for limit, reason in record.prices.left_out.items():
+        screen.say(
+            f"“{limit}”的价格不用于单客推荐：{reason['zh']}",
+            f"The price of '{limit}' is not used for single customers: {reason['en']}",
+        )
     screen.say(
         f"期望价值 {record.value:,.0f}，距最优不超过 {record.gap:.3%}",
         f"Expected value {record.value:,.0f}, within {record.gap:.3%} of the best possible",
@@ -172,7 +188,7 @@ def decide_campaign(
     screen.table([counts])
     result: dict[str, Any] = {
         "value": record.value, "bound": record.bound, "gap": record.gap, "arms": counts,
-        "limits": record.limits,
+        "limits": record.limits, "shortfall": record.shortfall,
     }  # fmt: skip
     if customer:
         told = explain(plan, customer, screen.language)

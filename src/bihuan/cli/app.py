@@ -52,6 +52,7 @@ def open_here(folder: Path, as_json: bool, *, create: bool = False) -> tuple[Wor
     screen = new_screen(as_json=as_json)
     workspace = open_workspace(folder, create=create, progress=progress_of(screen))
     screen.language = os.environ.get("BIHUAN_LANG", workspace.settings.language)
+    screen.currency = workspace.settings.currency
     return workspace, screen
 
 

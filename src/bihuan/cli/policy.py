@@ -23,6 +23,12 @@ app.add_typer(touchpoint_app, name="touchpoint")
 Unit = Annotated[str, typer.Argument(help="Org unit id. 组织编号")]
 OfferId = Annotated[str, typer.Argument(help="Offer id. 产品编号")]
 PolicyId = Annotated[str, typer.Argument(help="Policy id. 政策编号")]
+_SHOWN = 40
+_UNITS_ZH = "caps：窗口天数内最多接触次数；price：{unit}/月；max_discount：让利占合约总价的比例"
+_UNITS_EN = (
+    "caps: contacts per window of days; price: {unit} a month; max_discount: gift as a share of "
+    "the contract's price"
+)
 StatementFile = Annotated[Path, typer.Argument(help="YAML file with one statement. 一条政策")]
 
 
@@ -38,15 +44,23 @@ def show_policy(
     policy = ws.policies.resolve(unit, offer)
     rows = policy.rows()
     deciders = " / ".join(policy.decided_by) or "—"
+    title, kind = screen.title(ws.catalogue.get(offer).title), screen.word("kind", policy.kind)
     screen.say(
-        f"{unit} · {offer}({policy.kind}):由 {deciders} 决策，"
+        f"{unit} · {title}（{kind}）：由 {deciders} 决策，"
         f"{'可以' if policy.is_offered else '不得'}推荐",
-        f"{unit} · {offer} ({policy.kind}): decided by {deciders};"
+        f"{unit} · {title} ({kind}): decided by {deciders};"
         f" {'may' if policy.is_offered else 'may not'} be offered",
     )
     if not policy.is_decided:
         screen.say("只有框架，尚无具体策略", "There is a frame and no strategy yet")
-    screen.table(rows)
+    screen.table(
+        [
+            {"field": r["field"], "tier": screen.word("tier", r["tier"]), "unit": r["unit"],
+             "said": r["said"], "holds": r["left"], "place": r["place"]}
+            for r in rows
+        ]
+    )  # fmt: skip
+    screen.say(_UNITS_ZH.format(unit=screen.money_unit), _UNITS_EN.format(unit=screen.money_unit))
     screen.result(
         {
             "unit": unit, "offer": offer, "kind": policy.kind, "offered": policy.is_offered,
@@ -72,7 +86,15 @@ def check_policies(
         f"{len(book.statements)} 条政策，{len(book.tree):,} 个组织单元，没有冲突",
         f"{len(book.statements)} policies, {len(book.tree):,} org units, no conflicts",
     )
-    screen.table([_statement_row(s) for s in book.statements] if not campaign else [])
+    shown = [_statement_row(s) for s in book.statements] if not campaign else []
+    screen.table(
+        [
+            {"policy": r["policy"], "unit": r["unit"], "about": screen.word("kind", r["about"]),
+             "status": screen.word("status", r["status"]), "limits": r["limits"],
+             "place": r["place"].removesuffix(f" ({r['policy']})")}
+            for r in shown
+        ]
+    )  # fmt: skip
     found = ws.policies.check_campaign(campaign) if campaign else ()
     words = ws.scripts.check_campaign(campaign) if campaign else {}
     _tell_violations(found, screen)
@@ -158,7 +180,7 @@ def match_script(
         screen.say("没有适用的话术", "No script fits")
     else:
         name = f"{choice.script_id} v{choice.version} {choice.arm}"
-        screen.say(f"{name}:{choice.text['zh']}", f"{name}: {choice.text['en']}")
+        screen.say(f"{name}：{choice.text['zh']}", f"{name}: {choice.text['en']}")
         screen.say(choice.why["zh"], choice.why["en"])
     screen.result(choice)
 
@@ -177,7 +199,7 @@ def check_scripts(workspace: Folder = HERE, as_json: AsJson = False) -> None:
          "in use": s in book.in_use}
         for s in book.scripts
     ]  # fmt: skip
-    screen.table(rows)
+    screen.table([row | {"status": screen.word("status", str(row["status"]))} for row in rows])
     screen.say(
         f"{len(book.in_use)} 套话术在用，{len(book.words.words)} 个禁用词，没有问题",
         f"{len(book.in_use)} scripts in use, {len(book.words.words)} forbidden words, no problems",
@@ -202,15 +224,32 @@ def deploy_touchpoints(
     ws, screen = open_here(workspace, as_json)
     found = ws.touchpoints.deploy(as_of, audience)
     summary = found.summary()
-    screen.table(summary.slice(0, 40).to_pylist())
+    screen.table(
+        [
+            {"touchpoint": r["touchpoint_id"], "priority": r["place"], "strategy": r["strategy_id"],
+             "offer": screen.title(ws.catalogue.get(r["offer_id"]).title),
+             "customers": r["customers"], "preference": round(r["preference"], 2)}
+            for r in summary.slice(0, _SHOWN).to_pylist()
+        ]
+    )  # fmt: skip
+    if summary.num_rows > _SHOWN:
+        screen.say(
+            f"仅显示前 {_SHOWN} 行，共 {summary.num_rows:,} 行；全部清单用 --out 写出",
+            f"The first {_SHOWN} of {summary.num_rows:,} rows; --out writes all lists",
+        )
     screen.say(
-        f"{len(found.touchpoints)} 个触点，{found.rows.num_rows:,} 条清单；"
-        f"未覆盖客户：{dict(found.left_out)}",
-        f"{len(found.touchpoints)} touchpoints, {found.rows.num_rows:,} rows; left out:"
-        f" {dict(found.left_out)}",
+        f"{len(found.touchpoints):,} 个触点，清单 {found.rows.num_rows:,} 行；"
+        f"偏好分为清单客户对该渠道偏好的平均值（0 至 1）",
+        f"{len(found.touchpoints):,} touchpoints, {found.rows.num_rows:,} rows; the preference is "
+        "the mean of the customers listed, 0 to 1",
     )
+    for reason, count in found.left_out.items():
+        if count:
+            why = screen.word("left_out", reason)
+            screen.say(f"未列入 {count:,} 户：{why}", f"On no list: {count:,} customers, {why}")
     if out is not None:
         write_csv(found.rows, out)
+        screen.say(f"已写出清单 {out}", f"Lists written to {out}")
     screen.result({"summary": summary, "left_out": found.left_out})
 
 
@@ -247,6 +286,10 @@ def _statement_row(statement: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _open(screen: Screen, value: str) -> str:
+    return "不限" if value == "open" and screen.language == "zh" else value
+
+
 def _tell_violations(found: tuple[Violation, ...], screen: Screen) -> None:
     for violation in found:
         zh, en = ("不可执行", "cannot run") if violation.is_blocking else ("部分", "in part")
@@ -262,21 +305,25 @@ def _tell_impact(impact: Impact, screen: Screen) -> None:
     screen.say(
         f"涉及 {len(impact.units):,} 个组织单元、{len(impact.offers)} 个产品、"
         f"{impact.customer_count:,} 户客户、{len(impact.campaigns)} 个方案"
-        + ("" if impact.is_in_force else "(草稿，批准后生效)"),
+        + ("" if impact.is_in_force else "（草稿，批准后生效）"),
         f"Touches {len(impact.units):,} org units, {len(impact.offers)} offers,"
         f" {impact.customer_count:,} customers, {len(impact.campaigns)} campaigns"
         + ("" if impact.is_in_force else " (a draft: holds once approved)"),
     )
     screen.table(
         [
-            {"unit": f.unit_id, "offers": len(f.offers), "field": f.facet, "before": f.before,
-             "after": f.after}
-            for f in impact.fields[:40]
+            {"unit": f.unit_id, "offers": len(f.offers), "field": f.facet,
+             "before": _open(screen, f.before), "after": _open(screen, f.after)}
+            for f in impact.fields[:_SHOWN]
         ]
     )  # fmt: skip
     for conflict in impact.conflicts:
         screen.say(conflict.text("zh"), conflict.text("en"))
     for campaign in impact.campaigns:
-        screen.say(f"方案 {campaign.campaign_id}:", f"Campaign {campaign.campaign_id}:")
+        name = campaign.campaign_id
+        if campaign.broken:
+            screen.say(f"方案 {name} 将违反：", f"Campaign {name} would break:")
+        else:
+            screen.say(f"方案 {name}：仍符合政策", f"Campaign {name}: keeps all policies")
         _tell_violations(campaign.broken, screen)
     screen.result(fields_of(impact) | {"customer_count": impact.customer_count})

@@ -11,9 +11,11 @@ import pyarrow.parquet
 import typer
 
 from bihuan.cli.app import HERE, AsJson, AsOf, Folder, app, open_here
+from bihuan.cli.show import Screen
 from bihuan.data import write_csv
-from bihuan.decision import Event, Wish
+from bihuan.decision import PHASES, Event, Wish
 from bihuan.kernel import UserError
+from bihuan.workspace import Workspace
 
 recommend_app = typer.Typer(no_args_is_help=True, help="Next best offer, and why. 一户一荐。")
 app.add_typer(recommend_app, name="recommend")
@@ -41,13 +43,19 @@ def recommend_customer(
     ws, screen = open_here(workspace, as_json)
     found = ws.recommender.for_customer(customer, as_of, channel=channel or None, top=top)
     for item in found.items:
-        money = f"{item.value:,.2f} − {item.charge:,.2f} = {item.net:,.2f}"
+        net, way = screen.amount(item.net), screen.word("channel", item.channel)
+        money = f"{item.value:,.2f} − {item.charge:,.2f} = {net}"
         screen.say(
-            f"{item.rank}. [{item.channel}] {item.reason['zh']}（{money}）",
-            f"{item.rank}. [{item.channel}] {item.reason['en']} ({money})",
+            f"{item.rank}. [{way}] {item.reason['zh']}（价值 − 名额价格 = 净值：{money}）",
+            f"{item.rank}. [{way}] {item.reason['en']} (value − price of room = net: {money})",
         )
     if not found.items:
-        screen.say("目前没有适合的推荐。", "Nothing suits this customer at present.")
+        screen.say(
+            f"目前没有适合的推荐。原因见：bihuan recommend campaigns {customer} --as-of {as_of}",
+            "Nothing suits this customer at present. Why:  "
+            f"bihuan recommend campaigns {customer} --as-of {as_of}",
+        )
+    _tell_left_out(ws, as_of, screen)
     screen.result(found)
 
 
@@ -74,11 +82,28 @@ def recommend_list(
     )
     counts = counts.rename_columns(["campaign", "offer", "channel", "customers", "net"])
     table = counts.sort_by([("customers", "descending")]).to_pylist()
-    screen.table(table)
+    screen.table(
+        [
+            {"campaign": row["campaign"],
+             "offer": screen.title(ws.catalogue.get(row["offer"]).title),
+             "channel": screen.word("channel", row["channel"]),
+             "customers": row["customers"], "net": round(row["net"], 2)}
+            for row in table
+        ],
+        units={"net": "money"},
+    )  # fmt: skip
+    screen.say(
+        f"{first.num_rows:,} 户有推荐；上表按第一推荐统计，净值为合计",
+        f"{first.num_rows:,} customers have a recommendation; the table counts the first of each, "
+        "net is the sum",
+    )
+    _tell_left_out(ws, as_of, screen)
     if out is not None and out.suffix == ".parquet":
         pyarrow.parquet.write_table(rows, out)
     elif out is not None:
         write_csv(rows, out)
+    if out is not None:
+        screen.say(f"已写出 {rows.num_rows:,} 行到 {out}", f"{rows.num_rows:,} rows in {out}")
     screen.result({"customers": first.num_rows, "rows": rows.num_rows, "first": table, "out": out})
 
 
@@ -98,14 +123,20 @@ def tell_why(
     told = ws.recommender.why(campaign, customer, as_of)
     screen.table(
         [
-            {"phase": p.phase, "stage": screen.title(p.title), "came": p.came, "left": p.left}
+            {"phase": screen.title(PHASES[p.phase]), "check": screen.title(p.title),
+             "came": p.came, "left": p.left}
             for p in told.path
         ]
+    )  # fmt: skip
+    screen.say(
+        "检查项为剔除原因；数字为该客户剩余的候选（产品 × 渠道）数。",
+        "A check is named by why it takes a candidate out; numbers are the customer's candidates "
+        "(offer × channel) that came and were left.",
     )
     screen.say(told.text["zh"], told.text["en"])
     if not told.agrees:
         screen.say(
-            "注意:规则或数据在决策之后有变化,以上路径与决策日志不一致。",
+            "注意：规则或数据在决策之后有变化，以上路径与决策日志不一致。",
             "Note: rules or data have changed since; this path is not that of the log.",
         )
     screen.result(told)
@@ -126,11 +157,15 @@ def match_campaigns(
     found = ws.recommender.match(customer, as_of)
     rows: list[dict[str, Any]] = [
         {"campaign": m.campaign_id, "title": screen.title(m.title), "offer": m.offer_id,
-         "channel": m.channel, "net": None if m.fell_at else m.net,
-         "why_not": screen.title(m.fell_title) if m.fell_at else ""}
+         "channel": screen.word("channel", m.channel) if m.channel else "",
+         "net": None if m.fell_at else round(m.net, 2),
+         "why not": screen.title(m.fell_title) if m.fell_at else ""}
         for m in found
     ]  # fmt: skip
-    screen.table(rows)
+    screen.table(rows, units={"net": "money"})
+    if not found:
+        screen.say("今天没有在途方案。", "No campaign is live today.")
+    _tell_left_out(ws, as_of, screen)
     screen.result(found)
 
 
@@ -154,7 +189,11 @@ def lay_down(
     laid = ws.recommender.override(
         customer, campaign, action, by=by, reason=reason, offer_id=offer, channel=channel
     )
-    screen.say(f"已登记:{customer} {action}", f"Laid down: {customer} {action}")
+    said = screen.word("action", action)
+    screen.say(
+        f"已登记：{customer}，{said}；下次决策起生效",
+        f"Laid down: {customer}, {said}; it holds from the next decision on",
+    )
     screen.result(laid)
 
 
@@ -199,15 +238,30 @@ def take_event(
         raise UserError(
             f"'{at}' is not a moment.",
             remedy="Write it as 2026-11-02T10:00:00+08:00.",
-            zh=f"“{at}”不是有效时间,请写作 2026-11-02T10:00:00+08:00。",
+            zh=f"“{at}”不是有效时间，请写作 2026-11-02T10:00:00+08:00。",
         ) from error
     event = Event(event_id, kind, customer, moment, channel=channel or None, page=page or None)
     fired = ws.recommender.on_event(event, as_of)
     screen.table(
         [
-            {"trigger": f.trigger, "outcome": f.outcome, "confirm": f.needs_confirmation,
+            {"trigger": f.trigger, "outcome": screen.word("outcome", f.outcome),
+             "confirm": f.needs_confirmation,
              "offer": f.strategies[0].offer_id if f.strategies else ""}
             for f in fired
         ]
     )  # fmt: skip
+    if not fired:
+        waiting = {trigger.event for trigger in ws.recommender.triggers}
+        kinds = ", ".join(sorted(waiting)) or "—"
+        screen.say(
+            f"没有触发器接受此事件（类型、页面或渠道不符）。triggers/ 中的事件类型：{kinds}",
+            "No trigger waits for this event on this page and channel. Kinds of event in "
+            f"triggers/: {kinds}",
+        )
     screen.result(fired)
+
+
+def _tell_left_out(ws: Workspace, as_of: str, screen: Screen) -> None:
+    """Name live campaigns that could not be asked."""
+    for campaign, why in ws.recommender.left_out(as_of).items():
+        screen.say(f"方案 {campaign} 未参与：{why['zh']}", f"Without {campaign}: {why['en']}")

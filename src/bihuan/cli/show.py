@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -13,6 +13,10 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
+
+from bihuan.cli.words import heading, word
+
+NO_UNITS: Mapping[str, str] = {}
 
 
 class Screen:
@@ -29,6 +33,7 @@ class Screen:
     def __init__(self, *, as_json: bool, language: str) -> None:
         self.as_json = as_json
         self.language = language
+        self.currency = ""
         self.out = Console(soft_wrap=True)
         self.err = Console(stderr=True)
 
@@ -41,16 +46,52 @@ class Screen:
         """Return a title in the language shown."""
         return titles.get(self.language) or titles["en"]
 
-    def table(self, rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
-        """Show rows to a person as a table; a machine is told nothing."""
+    def word(self, group: str, code: str | None) -> str:
+        """Return what a code (a channel, a status, ...) means in the language shown."""
+        return "—" if code is None else word(group, code, self.language)
+
+    def words(self, group: str, codes: Iterable[str]) -> str:
+        """Return the meanings of several codes in one line."""
+        return ("、" if self.language == "zh" else ", ").join(self.word(group, c) for c in codes)
+
+    @property
+    def money_unit(self) -> str:
+        """The unit of amounts of money in the language shown."""
+        return word("unit", self.currency, self.language)
+
+    def amount(self, value: Any) -> str:
+        """Return an amount of money with its currency."""
+        return f"{value:,.2f} {self.money_unit}"
+
+    def table(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        title: str = "",
+        units: Mapping[str, str] = NO_UNITS,
+    ) -> None:
+        """Show rows to a person as a table; a machine is told nothing.
+
+        Parameters
+        ----------
+        rows
+            With the same names; a name is the column's heading, in the language shown.
+        title
+            Above the table.
+        units
+            Of columns of numbers: ``%`` for shares, ``money`` (or ``money/month``) for amounts,
+            else what is written behind the heading.
+        """
         if self.as_json or not rows:
             return
+        units = {name: unit.replace("money", self.currency) for name, unit in units.items()}
         table = Table(title=title or None, title_justify="left", header_style="bold")
-        for name, value in rows[0].items():
-            is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
-            table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        for name in rows[0]:
+            head = heading(name, self.language, units.get(name, ""))
+            is_number = all(_is_number(row[name]) for row in rows)
+            table.add_column(head, justify="right" if is_number else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(_cell(value, units.get(name, "")) for name, value in row.items()))
         self.out.print(table)
 
     def result(self, value: Any) -> None:
@@ -90,9 +131,16 @@ def _plain_scalar(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
 
 
-def _cell(value: Any) -> str:
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float, Decimal)) and value is not True
+                             and value is not False)  # fmt: skip
+
+
+def _cell(value: Any, unit: str = "") -> str:
     if value is None:
         return "—"
+    if unit == "%":
+        return f"{value:.1%}"
     if isinstance(value, bool):
         return "✓" if value else ""
     if isinstance(value, int):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow.compute as pc
 import typer
 
 from bihuan.cli.app import HERE, AsJson, AsOf, Folder, app, open_here
+from bihuan.cli.show import Screen
+from bihuan.cli.words import word
+from bihuan.strategy.cube import Cube, axis_title
+from bihuan.workspace import Workspace
 
 strategy_app = typer.Typer(
     no_args_is_help=True, help="Strategy cube, key moments, marketing map. 策略。"
@@ -36,15 +40,20 @@ def cube(
     found = ws.strategy.cube(as_of, name)
     wanted = axes or [axis.name for axis in found.definition.in_group("life_cycle")]
     cells = found.roll_up(*wanted)
-    screen.table([{k: row[k] for k in (*wanted, *_SHOWN)} for row in cells.to_pylist()])
+    screen.table(
+        _cells(ws, screen, found, wanted),
+        units={"coverage": "%", "expected_value": "money"},
+    )
     for what, tags in found.left_out.items():
         screen.say(
             f"{what}：标签 {'、'.join(tags)} 没有值，按不满足处理",
-            f"{what}: read without {', '.join(tags)}, which have no values",
+            f"{what}: no values of {', '.join(tags)}; taken as not met",
         )
     if draw and len(wanted) == 2:
-        path = ws.strategy.draw(found, *wanted)
+        path = ws.strategy.draw(found, *wanted, language=_language(screen))
         screen.say(f"热力图：{path}", f"Heat map: {path}")
+    elif draw:
+        screen.say("热力图需要两个维度", "A heat map needs two axes")
     screen.result(cells)
 
 
@@ -59,20 +68,23 @@ def coverage(
     ws, screen = open_here(workspace, as_json)
     report = ws.strategy.coverage(as_of, name)
     rows = report.table()
-    language = screen.language if screen.language in ("zh", "en") else "en"
+    counted = ws.strategy.cube(as_of, name)
     screen.table(
         [
-            {"all": row["all"], "part": row[f"title_{language}"], "size": row["size"],
-             "covered": row["covered"], "share": row["share"], "why not": row["main_reason"]}
+            {"scope": screen.word("all", row["all"]),
+             "part": screen.word("channel", row[f"title_{_language(screen)}"]),
+             "size": row["size"], "covered": row["covered"], "share": row["share"],
+             "main_reason": _reason(screen, counted, row["main_reason"])}
             for row in rows.to_pylist()
-        ]
+        ],
+        units={"share": "%"},
     )  # fmt: skip
     for reach in report.reaches:
-        if reach.missing:
-            screen.say(
-                f"{reach.title['zh']}未覆盖：{'、'.join(reach.missing)}",
-                f"{reach.title['en']}, without anything: {', '.join(reach.missing)}",
-            )
+        parts = [part for part in reach.parts if not part.covered]
+        zh = "、".join(word("channel", part.title["zh"], "zh") for part in parts)
+        en = ", ".join(word("channel", part.title["en"], "en") for part in parts)
+        if parts:
+            screen.say(f"{reach.title['zh']}未覆盖：{zh}", f"{reach.title['en']}, not covered: {en}")
     screen.result(rows)
 
 
@@ -93,7 +105,11 @@ def tune(
     for proposal in found:
         screen.say(proposal.text["zh"], proposal.text["en"])
     if not found:
-        screen.say("没有偏离预期的单元", "No cell is off its expectation")
+        screen.say(
+            f"没有偏离预期的单元（每单元至少 {minimum} 次触达才判断）",
+            f"No cell is off its expectation (cells with fewer than {minimum} contacts that "
+            "arrived are not judged)",
+        )
     screen.result(found)
 
 
@@ -109,6 +125,7 @@ def lifecycle(
     Example: bihuan strategy lifecycle --as-of 2026-10-31 --earlier 2026-09-30
     """
     ws, screen = open_here(workspace, as_json)
+    cycle = ws.strategy.life_cycle()
     report = ws.strategy.follow(as_of, earlier=earlier)
     screen.table(
         [
@@ -116,6 +133,17 @@ def lifecycle(
              "value": fact.mean_value if isinstance(fact.mean_value, float) else None,
              "leaving": fact.leaving_rate if isinstance(fact.leaving_rate, float) else None}
             for fact in report.stages
+        ],
+        units={"value": "money/month", "leaving": "%"},
+    )  # fmt: skip
+    if earlier is None:
+        screen.say("月离网率需用 --earlier 给出对比日期", "Leaving rates need --earlier DAY")
+    screen.table(
+        [
+            {"stage": screen.title(fact.title),
+             "strategy": screen.title(cycle.strategy(name).title), "customers": count}
+            for fact in report.stages
+            for name, count in fact.strategies.items()
         ]
     )  # fmt: skip
     screen.result(report.stages)
@@ -140,7 +168,14 @@ def moments(
              "customers": report.counts.get(moment.moment_id),
              "lacks": screen.title(why) if why else None}
         )  # fmt: skip
-    screen.table(rows)
+    stages = {stage.code: screen.title(stage.title) for stage in ws.strategy.life_cycle().in_order}
+    screen.table(
+        [
+            row | {"stage": stages.get(str(row["stage"]), row["stage"]),
+                   "kind": screen.word("moment", str(row["kind"]))}
+            for row in rows
+        ]
+    )  # fmt: skip
     people = len(pc.unique(report.detected["customer_id"]))
     screen.say(f"{people:,} 户处于关键时刻", f"{people:,} customers are at a key moment")
     screen.result(rows)
@@ -160,7 +195,7 @@ def show_map(
     """
     ws, screen = open_here(workspace, as_json)
     found = ws.strategy.map(as_of, name, tier=tier)
-    paths = ws.strategy.write_map(as_of, name, tier=tier)
+    paths = ws.strategy.write_map(as_of, name, tier=tier, language=_language(screen))
     targets = sum(row.target for row in found.rows)
     screen.say(
         f"{len(found.units)} 个单元，目标 {targets:,} 户",
@@ -186,5 +221,40 @@ def channels(as_of: AsOf, workspace: Folder = HERE, as_json: AsJson = False) -> 
         {"channel": row["values"], "customers": row["counts"]}
         for row in sorted(counts, key=lambda row: -row["counts"])
     ]
-    screen.table(rows)
+    screen.table([row | {"channel": screen.word("channel", row["channel"])} for row in rows])
+    screen.say(
+        "按每位客户最偏好的渠道统计（本网在网客户）",
+        "Customers on our network by the channel each likes best",
+    )
     screen.result(rows)
+
+
+def _cells(ws: Workspace, screen: Screen, cube: Cube, axes: list[str]) -> list[dict[str, Any]]:
+    """Return the cells of a cube in words."""
+    strategies = ws.strategy.strategy_titles()
+    rows = []
+    for cell in cube.roll_up(*axes).to_pylist():
+        row = {
+            axis_title(cube, axis, _language(screen)): _part(screen, cube, axis, cell[axis])
+            for axis in axes
+        }
+        row |= {name: cell[name] for name in _SHOWN}
+        title = strategies.get(cell["strategy"])
+        row["strategy"] = cell["strategy"] if title is None else screen.title(title)
+        row["main_reason"] = _reason(screen, cube, cell["main_reason"])
+        rows.append(row)
+    return rows
+
+
+def _part(screen: Screen, cube: Cube, axis: str, code: str) -> str:
+    return screen.word("channel", code) if axis == "channel" else screen.title(
+        cube.title_of(axis, code)
+    )  # fmt: skip
+
+
+def _reason(screen: Screen, cube: Cube, code: str | None) -> str | None:
+    return None if code is None else screen.title(cube.reason_title(code))
+
+
+def _language(screen: Screen) -> str:
+    return screen.language if screen.language in ("zh", "en") else "en"

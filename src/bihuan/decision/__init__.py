@@ -62,6 +62,7 @@ from bihuan.decision.recommendation.ranking import Ranking, recommend
 from bihuan.decision.recommendation.reason import Wording
 from bihuan.decision.recommendation.recommender import Match, Recommended, Recommender, Situation
 from bihuan.decision.recommendation.strategy import (
+    BoardError,
     BoardRules,
     Case,
     Cases,
@@ -121,6 +122,7 @@ __all__ = [
     "lever_matrix",
     "Strategy",
     "ContactCap",
+    "BoardError",
     "BoardRules",
     "Case",
     "Cases",

@@ -128,6 +128,7 @@ _WORDS = {
         "no_second": "No other candidate passed the funnel.",
         "better_full": "{name} would leave more ({net:.2f}), but had no room left.",
         "binding": "Scarce: {prices}.",
+        "wanted": "Helps a minimum that would be missed: {prices}.",
         "price": "{name} at {price:.4g} {unit}",
         "control": "Held out by lot in stratum '{stratum}' (probability of contact {chance:.3f}), "
         "so there is no contact.",
@@ -144,6 +145,7 @@ _WORDS = {
         "no_second": "没有其他候选通过漏斗。",
         "better_full": "{name} 的净值更高({net:.2f}),但已无名额。",
         "binding": "紧缺:{prices}。",
+        "wanted": "有助于满足最低要求:{prices}。",
         "price": "{name},{price:.4g}({unit})",
         "control": "在“{stratum}”层抽签留作对照(接触概率 {chance:.3f}),因此不接触。",
         "treatment": "将接触(“{stratum}”层,概率 {chance:.3f})。",
@@ -174,13 +176,16 @@ def _tell(
         sentences.append(words["second"].format(**_figures(others[0])))
     else:
         sentences.append(words["no_second"])
-    prices = [
-        words["price"].format(name=use.name, price=use.price, unit=use.price_unit)
-        for use, limit in zip(plan.allocation.limits, plan.inputs.limits, strict=True)
-        if use.is_binding and _weight(limit, row, plan.inputs.candidates.index(chosen.candidate))
-    ]
-    if prices:
-        sentences.append(words["binding"].format(prices="; ".join(prices)))
+    for key, is_floor in (("binding", False), ("wanted", True)):
+        prices = [
+            words["price"].format(name=use.name, price=use.price, unit=use.price_unit)
+            for use, limit in zip(plan.allocation.limits, plan.inputs.limits, strict=True)
+            if limit.is_floor == is_floor
+            and use.is_binding
+            and _weight(limit, row, plan.inputs.candidates.index(chosen.candidate))
+        ]
+        if prices:
+            sentences.append(words[key].format(prices="; ".join(prices)))
     decision = plan.decisions.slice(row, 1).to_pylist()[0]
     sentences.append(
         words[decision["arm"]].format(

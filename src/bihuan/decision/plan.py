@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -74,6 +74,10 @@ class DecisionInputs:
         Of the rules and models behind the numbers; written into every row.
     overrides
         What people have laid down for single customers; None: nothing.
+    limit_units
+        Org units whose customers a limit is for, by the limit's name, so that customers whom
+        this batch does not hold can be told too; limits not named are for all, or for the units
+        of their members.
     """
 
     campaign_id: str
@@ -94,6 +98,7 @@ class DecisionInputs:
     global_seed: int = 0
     policy_version: str = "1"
     overrides: OverrideMasks | None = None
+    limit_units: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +139,17 @@ class Plan:
         """Return what the real contacts use of each limit, by name, in the limit's unit."""
         contacts = self.contacts
         return {limit.name: limit_usage(limit, contacts) for limit in self.inputs.limits}
+
+    def real_shortfall(self) -> dict[str, float]:
+        """Return what the real contacts lack of each minimum that is missed, in its unit."""
+        used = self.real_usage()
+        missing = {
+            limit.name: limit.bound - used[limit.name]
+            for limit in self.inputs.limits
+            if limit.is_floor
+        }
+        bounds = {limit.name: limit.bound for limit in self.inputs.limits}
+        return {name: gap for name, gap in missing.items() if gap > ROUNDING * bounds[name]}
 
 
 @cache

@@ -225,11 +225,13 @@ class Scheme:
             f"## {self.group.title[language]} ({head})",
             self.group.promise[language],
         ]  # fmt: skip
+        if not self.offers:
+            lines.append("（没有适合的产品）" if zh else "(no offer suits them)")
         for place, offer in enumerate(self.offers, start=1):
             suited = f"适合 {offer.suited} 户" if zh else f"suits {offer.suited}"
             lines.append(
                 f"{place}. {offer.title[language]} — {suited} ({offer.share:.0%}), "
-                f"{offer.total:.2f} — {', '.join(offer.channels)}"
+                f"{'匹配分' if zh else 'score'} {offer.total:.2f} — {', '.join(offer.channels)}"
             )
         return "\n".join(lines) + "\n"
 

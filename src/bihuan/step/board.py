@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bihuan.audience import Everyone, standard_suppression
+from bihuan.audience import Everyone, parse, standard_suppression
 from bihuan.decision import (
     NO_LEVERS,
     BoardRules,
@@ -24,11 +24,15 @@ from bihuan.decision import (
     Strategy,
     StrategyBoard,
 )
-from bihuan.offer import Catalogue
-from bihuan.strategy import Campaign
+from bihuan.offer import Catalogue, Matching
+from bihuan.step.rooms import Rooms
+from bihuan.strategy import Campaign, PreferredWays, preferred_channel
 from bihuan.strategy.lifecycle import Moment
-from bihuan.tag import TagField
+from bihuan.strategy.preference import PreferenceRequest
+from bihuan.tag import TagField, TagTable
 
+ASKED = "network = 'on_net' and not is_disconnected"
+"""Customers whose preferred ways are learnt, as on the strategy desk."""
 Acceptance: TypeAlias = Mapping[tuple[str, str], float]
 """Expected share of contacted customers who accept, by (offer id, channel kind), 0 to 1."""
 
@@ -53,6 +57,8 @@ class DecisionRules:
         ``customer_id, moment_id``: who is at which of them; None: nobody.
     off
         Factors of the value to leave out; see :func:`bihuan.decision.expected_value`.
+    matchings
+        Matching principles by name, for campaigns that ask that offers suit by them.
     """
 
     levers: LeverBook = NO_LEVERS
@@ -62,6 +68,7 @@ class DecisionRules:
     moments: tuple[Moment, ...] = ()
     detected: pa.Table | None = None
     off: tuple[str, ...] = ()
+    matchings: Mapping[str, Matching] = field(default_factory=dict)
 
 
 def experience(campaign: Campaign) -> Acceptance:
@@ -102,6 +109,8 @@ def strategies_of(
             cost=campaign.channels[kind].unit_cost,
             risk_tag=campaign.risk_tag,
             kept_share=campaign.kept_share,
+            preferred_ways=campaign.preferred_ways,
+            matching=campaign.matching,
         )
         for item, kind in campaign.candidates()
     )
@@ -114,15 +123,51 @@ def make_board(
     *,
     day: date,
     rules: DecisionRules,
+    ways: PreferredWays | None = None,
 ) -> StrategyBoard:
-    """Prepare a board under the rules of a workspace."""
+    """Prepare a board under the rules of a workspace.
+
+    Parameters
+    ----------
+    strategies, fields, catalogue, day
+        See :class:`bihuan.decision.StrategyBoard`.
+    rules
+        Of the workspace.
+    ways
+        From :func:`read_ways`.
+    """
     return StrategyBoard(
         tuple(strategies),
         fields,
         catalogue,
         day=day,
-        rules=BoardRules(rules.levers, rules.contacts, rules.moments, rules.off),
+        rules=BoardRules(
+            rules.levers, rules.contacts, rules.moments, rules.off, rules.matchings, ways
+        ),
     )
+
+
+def read_ways(rooms: Rooms, tags: TagTable, strategies: Iterable[Strategy]) -> PreferredWays | None:
+    """Return the customers' preferred ways of contact; None where no campaign asks for them.
+
+    Parameters
+    ----------
+    rooms
+        The operator.
+    tags
+        Tag values; the history is that of the twelve months up to their date.
+    strategies
+        Of the campaigns.
+
+    Raises
+    ------
+    PreferenceError
+        If a campaign asks for them and there is no contact in those months.
+    """
+    if all(strategy.preferred_ways == "off" for strategy in strategies):
+        return None
+    request = PreferenceRequest(tags, within=parse(ASKED))
+    return PreferredWays(preferred_channel(request, rooms.lake.view(), engine=rooms.engine))
 
 
 def policy_masks(

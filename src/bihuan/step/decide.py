@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bihuan.decision import (
+    Cases,
     DecisionInputs,
-    Limit,
     OverrideMasks,
     Plan,
     PriceBook,
@@ -31,10 +32,12 @@ from bihuan.step.board import (
     active_moments,
     make_board,
     policy_masks,
+    read_ways,
     strategies_of,
 )
 from bihuan.step.choose import Target
 from bihuan.step.facts import gather_cases
+from bihuan.step.limits import campaign_limits
 from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign, CampaignFacts, unmet_requirements
 
@@ -73,20 +76,30 @@ def prepare_decision(
     -------
     DecisionInputs
         For :func:`bihuan.decision.decide`.
+
+    Raises
+    ------
+    LimitUnitError
+        If the campaign names an org unit that is not there; names file and field.
     """
     rules = rules or DecisionRules()
     ids = target.suppression.kept[target.tags.id_column].combine_chunks()
+    strategies = strategies_of(campaign, rooms.catalogue, acceptance, is_chosen=True)
     board = make_board(
-        strategies_of(campaign, rooms.catalogue, acceptance, is_chosen=True),
+        strategies,
         target.tags.fields,
         rooms.catalogue,
         day=max(campaign.goal.starts_on, rooms.clock.now().date()),
         rules=rules,
+        ways=read_ways(rooms, target.tags, strategies),
     )
     cases = gather_cases(rooms, board, target.tags, ids)
     masks = policy_masks(board, rules, cases.org_unit_id)
     margin = board.margin(board.numbers(cases.numbers, len(ids)))
-    moments = active_moments(board, rules.detected, ids)
+    context = _context(board, rules, cases)
+    limits = campaign_limits(
+        rooms, campaign, board, cases.org_unit_id, target.tags.as_of, context=context
+    )
     return DecisionInputs(
         campaign_id=campaign.campaign_id,
         as_of=target.tags.as_of,
@@ -95,15 +108,16 @@ def prepare_decision(
         propensity=np.broadcast_to(board.propensity, margin.shape),
         margin=margin,
         cost=board.cost,
-        context=board.context(moments) if moments.any() else 1.0,
+        context=context,
         lever=board.lever,
         off=rules.off,
         org_unit_id=cases.org_unit_id,
         stages=board.stages(board.flags(cases), masks, leave_out=_DONE),
-        limits=_limits(campaign, board, cases.org_unit_id),
+        limits=limits.limits,
         control_share=campaign.control_share,
         policy_version=campaign.content_id,
         overrides=_overrides(campaign, board, rules, ids),
+        limit_units=limits.units,
     )
 
 
@@ -137,6 +151,8 @@ def decide_campaign(
     ------
     DecisionRefusedError
         If the audience is empty or a precondition does not hold; the message names it.
+    LimitUnitError
+        If the campaign names an org unit that is not there; names file and field.
     """
     _require_ready(rooms, campaign, target, confirmed)
     rules = rules or DecisionRules()
@@ -172,8 +188,9 @@ class DecisionRecord:
     value, bound, gap
         Expected value of the plan, the most that any plan could reach, and the distance.
     limits
-        Per limit ``name, unit, bound, usage, price``: the real limit, what the real contacts use
-        of it, and what one more unit would be worth.
+        Per limit ``name, kind, unit, bound, usage, price, shortfall``: the real limit, what the
+        real contacts use of it, what one more unit (of a minimum one less) would be worth, and
+        what is missing of a minimum, 0 where nothing is.
     stages
         Per stage of the funnel ``name, title, phase, customers_dropped``.
     prices
@@ -189,6 +206,11 @@ class DecisionRecord:
     limits: tuple[Mapping[str, Any], ...]
     stages: tuple[Mapping[str, Any], ...]
     prices: PriceBook
+
+    @property
+    def shortfall(self) -> dict[str, float]:
+        """What the real contacts lack of each minimum that is missed, by name, in its unit."""
+        return {row["name"]: row["shortfall"] for row in self.limits if row.get("shortfall")}
 
 
 def read_decisions(rooms: Rooms, campaign_id: str, as_of: date) -> DecisionRecord:
@@ -222,7 +244,7 @@ def read_decisions(rooms: Rooms, campaign_id: str, as_of: date) -> DecisionRecor
 
 
 def _certificate(plan: Plan) -> dict[str, Any]:
-    allocation, used = plan.allocation, plan.real_usage()
+    allocation, used, missing = plan.allocation, plan.real_usage(), plan.real_shortfall()
     bounds = {limit.name: limit.bound for limit in plan.inputs.limits}
     return {
         "value": allocation.value,
@@ -231,10 +253,12 @@ def _certificate(plan: Plan) -> dict[str, Any]:
         "limits": [
             {
                 "name": limit.name,
+                "kind": limit.kind,
                 "unit": limit.unit,
                 "bound": bounds[limit.name],
                 "usage": used[limit.name],
                 "price": limit.price,
+                "shortfall": missing.get(limit.name, 0.0),
             }
             for limit in allocation.limits
         ],
@@ -254,6 +278,7 @@ def _certificate(plan: Plan) -> dict[str, Any]:
             campaign_id=plan.inputs.campaign_id,
             as_of=plan.inputs.as_of,
             org_unit_id=plan.inputs.org_unit_id,
+            units=plan.inputs.limit_units,
         ).to_json(),
     }
 
@@ -297,24 +322,9 @@ def _overrides(
     return override_masks(mine, campaign.campaign_id, ids, board.candidates) if mine else None
 
 
-def _limits(campaign: Campaign, board: StrategyBoard, units: pa.Array) -> tuple[Limit, ...]:
-    channels = np.array([candidate.channel for candidate in board.candidates])
-    limits = []
-    for kind, plan in campaign.channels.items():
-        uses = (channels == kind).astype(np.float64)
-        if plan.capacity is not None:
-            limits.append(Limit(kind, "capacity", uses, plan.capacity))
-        for unit, bound in plan.capacity_by_unit.items():
-            here = pc.equal(units, unit).fill_null(False).to_numpy(zero_copy_only=False)
-            limits.append(Limit(f"{kind} @ {unit}", "capacity", uses, bound, here))
-    for item in campaign.mix:
-        if item.maximum is not None:
-            uses = np.array(
-                [c.offer_id == item.offer_id for c in board.candidates], dtype=np.float64
-            )
-            limits.append(Limit(item.offer_id, "maximum", uses, item.maximum))
-    if campaign.budget is not None:
-        gift = np.array([strategy.offer.cost for strategy in board.strategies])
-        spent = board.cost + board.propensity * gift
-        limits.append(Limit("budget", "budget", spent, campaign.budget))
-    return tuple(limits)
+def _context(
+    board: StrategyBoard, rules: DecisionRules, cases: Cases
+) -> NDArray[np.float64] | float:
+    """Return the factor on the chance of a sale, 1 where nothing speaks for another."""
+    moments = active_moments(board, rules.detected, cases.customer_id)
+    return board.context(moments if moments.any() else None, board.way_factors(cases.customer_id))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bihuan.audience import read_flags
 from bihuan.data import LakeView
 from bihuan.decision import Cases, StrategyBoard
+from bihuan.offer import read_facts
 from bihuan.step.rooms import Rooms
 from bihuan.tag import TagTable
 
@@ -75,7 +76,20 @@ def gather_cases(
         org_unit_id=units_of(view, customer_id, as_of),
         held_out=lots.held_out if lots else {},
         planned=lots.planned if lots else None,
+        suits=read_suits(rooms, board, tags, customer_id),
     )
+
+
+def read_suits(
+    rooms: Rooms, board: StrategyBoard, tags: TagTable, customer_id: pa.Array
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which offers suit customers by the principles that campaigns ask for, by name."""
+    found = {}
+    for name, suit in board.suits.items():
+        facts = read_facts(suit.needs, tags, engine=rooms.engine)
+        at = pc.index_in(customer_id, value_set=facts.ids).to_numpy()
+        found[name] = suit.of_facts(facts)[at]
+    return found
 
 
 def held_products(view: LakeView, as_of: date) -> pa.Table | None:

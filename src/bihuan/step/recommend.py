@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from bihuan.audience import AudienceError
 from bihuan.decision import (
+    BoardError,
     ContactCap,
     PriceBook,
     Recommender,
@@ -26,12 +27,19 @@ from bihuan.decision import (
     told_tags,
 )
 from bihuan.kernel import UserError
-from bihuan.step.board import DecisionRules, active_moments, make_board, strategies_of
+from bihuan.step.board import (
+    DecisionRules,
+    active_moments,
+    make_board,
+    read_ways,
+    strategies_of,
+)
 from bihuan.step.facts import Lots, gather_cases, newest
 from bihuan.step.facts_single import decided_at, read_lots
 from bihuan.step.rooms import Rooms
-from bihuan.strategy import Campaign, PolicyBook
+from bihuan.strategy import Campaign, PolicyBook, PreferredWays
 from bihuan.strategy.policy import Cap
+from bihuan.strategy.preference import PreferenceError
 from bihuan.tag import TagDictionary, TagField, TagNotDerivedError, TagTable
 
 ANY = "any"
@@ -90,11 +98,13 @@ def open_live(
     live = [c for c in campaigns if c.goal.starts_on <= day <= c.goal.ends_on]
     strategies: list[Strategy] = []
     left_out: dict[str, Mapping[str, str]] = {}
+    ways: PreferredWays | None = None
     for campaign in live:
         mine = strategies_of(campaign, rooms.catalogue)
         try:
-            make_board(mine, tags.fields, rooms.catalogue, day=day, rules=rules)
-        except (AudienceError, TagNotDerivedError) as error:
+            ways = ways or read_ways(rooms, tags, mine)
+            make_board(mine, tags.fields, rooms.catalogue, day=day, rules=rules, ways=ways)
+        except (AudienceError, TagNotDerivedError, BoardError, PreferenceError) as error:
             left_out[campaign.campaign_id] = {"en": error.message, "zh": error.text("zh")}
             continue
         strategies += mine
@@ -106,7 +116,7 @@ def open_live(
             zh=f"{day} 没有可用的营销方案(已定义 {len(campaigns)} 个,生效 {len(live)} 个),"
             "请定义覆盖该日的方案并派生其标签。",
         )
-    board = make_board(strategies, tags.fields, rooms.catalogue, day=day, rules=rules)
+    board = make_board(strategies, tags.fields, rooms.catalogue, day=day, rules=rules, ways=ways)
     view = rooms.lake.view()
     names = dict.fromkeys(s.campaign_id for s in strategies)
     decided = {name: at for name in names if (at := decided_at(view, name, tags.as_of))}

@@ -434,10 +434,14 @@ def _base(stage: _Stage) -> tuple[float | NotEstimable, float | None]:
 
 def _certificate(plan: Plan) -> Certificate:
     used, bounds = plan.real_usage(), {limit.name: limit.bound for limit in plan.inputs.limits}
+    missing = plan.real_shortfall()
     limits = tuple(
-        LimitFact(use.name, use.unit, bounds[use.name], used[use.name], use.price)
+        LimitFact(
+            use.name, use.kind, use.unit, bounds[use.name], used[use.name], use.price,
+            missing.get(use.name, 0.0),
+        )
         for use in plan.allocation.limits
-    )
+    )  # fmt: skip
     return Certificate(plan.allocation.value, plan.allocation.bound, plan.allocation.gap, limits)
 
 

@@ -15,6 +15,7 @@ from bihuan.strategy.campaign import (
     load_campaign,
     plan_text,
 )
+from bihuan.strategy.campaign_limit import CampaignLimit
 from bihuan.strategy.cube import (
     CoverageReport,
     Cube,
@@ -47,6 +48,7 @@ from bihuan.strategy.policy import (
     Violation,
 )
 from bihuan.strategy.preference import channel_preference_matrix, preferred_channel
+from bihuan.strategy.preferred_ways import PreferredWays
 from bihuan.strategy.readiness import CampaignFacts, unmet_requirements
 from bihuan.strategy.script import (
     ForbiddenWord,
@@ -68,6 +70,7 @@ __all__ = [
     "Goal",
     "MixItem",
     "ChannelPlan",
+    "CampaignLimit",
     "ActionStep",
     "Requirement",
     "load_campaign",
@@ -112,4 +115,5 @@ __all__ = [
     "MarketingMap",
     "preferred_channel",
     "channel_preference_matrix",
+    "PreferredWays",
 ]

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from bihuan.audience import Node, audience_id, parse, to_text
 from bihuan.kernel import hash_id
 from bihuan.kernel.document import Document
 from bihuan.offer import Catalogue
+from bihuan.strategy.campaign_limit import CampaignLimit, limit_lines, parse_limits
 
 METRICS = ("retained", "ordered", "accepted", "revenue")
+WAYS = ("off", "factor", "filter")
+SUITABILITY = ("off", "match")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class ChannelPlan:
     capacity
         Contacts over the whole campaign; None where open.
     capacity_by_unit
-        Contacts by org unit id; units not named are bound by ``capacity`` alone.
+        Contacts by org unit id, each with all units under it; customers of other units are bound
+        by ``capacity`` alone.
     unit_cost
         Cost of one contact, in the workspace's currency, >= 0.
     """
@@ -164,6 +169,15 @@ class Campaign:
         Suppression exclusions that are switched off for this campaign.
     action_plan, requirements
         Who does what when, and what must hold before.
+    limits
+        How much at most or at least of an offer, on a channel, in a unit.
+    preferred_ways
+        What the customers' preferred ways of contact mean: ``factor`` on the chance of a sale,
+        ``filter`` to the two that a customer likes best of the campaign's channels, or ``off``.
+    matching
+        Name of the matching principles of whose floor an offer must not fall short; empty: none.
+    file
+        Name of the file it was read from, for messages; empty where there is none.
     """
 
     campaign_id: str
@@ -180,6 +194,10 @@ class Campaign:
     keep_lists: frozenset[str] = frozenset()
     action_plan: tuple[ActionStep, ...] = ()
     requirements: tuple[Requirement, ...] = field(default=())
+    limits: tuple[CampaignLimit, ...] = ()
+    preferred_ways: str = "off"
+    matching: str = ""
+    file: str = field(default="", compare=False)
 
     @property
     def content_id(self) -> str:
@@ -197,7 +215,17 @@ class Campaign:
             [self.control_share, self.budget, self.risk_tag, self.kept_share],
             sorted(self.keep_lists),
             [self.goal.metric, self.goal.target, self.goal.starts_on, self.goal.ends_on],
+            *self._more(),
         )
+
+    def _more(self) -> list[Any]:
+        """Return the fields that a campaign may leave out, so that one without keeps its id."""
+        found: list[Any] = []
+        if self.limits:
+            found.append(["limits", sorted((limit.content for limit in self.limits), key=str)])
+        if self.preferred_ways != "off" or self.matching:
+            found.append(["suitability", self.preferred_ways, self.matching])
+        return found
 
     def candidates(self) -> tuple[tuple[MixItem, str], ...]:
         """Return every (mix item, channel kind) that may be chosen, in the order written."""
@@ -223,7 +251,8 @@ def load_campaign(path: Path, catalogue: Catalogue) -> Campaign:
     """
     top = Document.read(path).allow(
         "campaign_id", "title", "goal", "audience", "mix", "scripts", "channels", "control_share",
-        "budget", "risk_tag", "kept_share", "keep_lists", "action_plan", "requirements",
+        "budget", "risk_tag", "kept_share", "keep_lists", "action_plan", "requirements", "limits",
+        "preferred_ways", "suitability", "matching",
     )  # fmt: skip
     channel_part, script_part = top.part("channels"), top.part("scripts")
     channels = {kind: _parse_channel(channel_part, kind) for kind in channel_part.fields()}
@@ -232,6 +261,9 @@ def load_campaign(path: Path, catalogue: Catalogue) -> Campaign:
     mix = tuple(_parse_mix(part, catalogue, channels, scripts) for part in top.parts("mix"))
     if not mix:
         raise top.refuse("mix", "is empty", "Name at least one offer.")
+    sold: dict[str, set[str]] = {}
+    for item in mix:
+        sold.setdefault(item.offer_id, set()).update(item.scripts)
     return Campaign(
         campaign_id=top.text("campaign_id"),
         title=top.titles("title"),
@@ -247,6 +279,10 @@ def load_campaign(path: Path, catalogue: Catalogue) -> Campaign:
         keep_lists=frozenset(top.texts("keep_lists")),
         action_plan=tuple(_parse_step(part, goal) for part in top.parts("action_plan")),
         requirements=tuple(_parse_requirement(part) for part in top.parts("requirements")),
+        limits=parse_limits(top, sold, channels, has_budget=top.has("budget")),
+        preferred_ways=_switch(top, "preferred_ways", WAYS),
+        matching=_parse_matching(top),
+        file=path.name,
     )
 
 
@@ -279,6 +315,12 @@ def plan_text(campaign: Campaign, catalogue: Catalogue, language: str) -> str:
             f"- {offer.title[language]} ({offer.price:g} × {offer.months}): "
             f"{item.promotion[language]} — {', '.join(item.scripts)}"
         )
+    if campaign.preferred_ways != "off":
+        lines.append(f"- {words[campaign.preferred_ways]}")
+    if campaign.matching:
+        lines.append(f"- {words['matching'].format(name=campaign.matching)}")
+    if campaign.limits:
+        lines += [f"## {words['limits']}", *limit_lines(campaign.limits, language)]
     lines.append(f"## {words['plan']}")
     lines += [
         f"- {step.starts_on} – {step.ends_on} · {step.post}: {step.what[language]}"
@@ -292,11 +334,31 @@ def plan_text(campaign: Campaign, catalogue: Catalogue, language: str) -> str:
 _WORDS = {
     "zh": {"goal": "目标", "metric": "指标", "period": "有效期间", "reason": "原因",
            "audience": "目标客户群", "needs": "需求与驱动因素", "mix": "营销组合",
-           "plan": "行动计划", "requirements": "前提条件"},
+           "factor": "客户偏好的接触方式计入成交概率", "filter": "只用客户最偏好的两种接触方式",
+           "matching": "产品须达到匹配原则 {name} 的下限", "limits": "限额", "plan": "行动计划", "requirements": "前提条件"},
     "en": {"goal": "Goal", "metric": "Metric", "period": "Period", "reason": "Reason",
            "audience": "Audience", "needs": "Needs and drivers", "mix": "Marketing mix",
-           "plan": "Action plan", "requirements": "Preconditions"},
+           "factor": "The customer's preferred ways of contact count in the chance of a sale",
+           "filter": "Only the two ways of contact that a customer likes best are used",
+           "matching": "Offers must reach the floor of the matching principles '{name}'",
+           "limits": "Limits", "plan": "Action plan", "requirements": "Preconditions"},
 }  # fmt: skip
+
+
+def _switch(top: Document, name: str, allowed: tuple[str, ...]) -> str:
+    """Read a word where YAML takes a bare ``off`` for false."""
+    if top.has(name) and top.raw(name) is False:
+        return "off"
+    return top.choice(name, allowed, "off")
+
+
+def _parse_matching(top: Document) -> str:
+    """Return the name of the principles by which offers must suit; empty: none."""
+    if _switch(top, "suitability", SUITABILITY) == "match":
+        return top.text("matching", "standard")
+    if top.has("matching"):
+        raise top.refuse("matching", "has no effect", "Write  suitability: match  too.")
+    return ""
 
 
 def _parse_goal(part: Document) -> Goal:

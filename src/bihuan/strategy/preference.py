@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from bihuan.audience import Everyone, Node, predicate, tag_columns, tags_of
 from bihuan.data import Engine, LakeView, Source
 from bihuan.kernel import UserError
 from bihuan.strategy.cube import read_rule
+from bihuan.strategy.preferred_ways import Mode, PreferredWays
 from bihuan.tag import TagTable
 
 INBOUND = "inbound"
@@ -37,8 +37,6 @@ MONTHS = 12
 SEGMENT_CONTACTS = 200.0
 """Contacts that the mean of all customers is worth beside those of a segment."""
 _WEAKEST, _STRONGEST = 1.0, 10_000.0
-
-Mode: TypeAlias = Literal["factor", "filter"]
 
 
 class PreferenceError(UserError):
@@ -212,29 +210,8 @@ def channel_preference_matrix(
     numpy.ndarray
         Shape ``(n, m)``; float64 or bool.
     """
-    n, m = len(customer_id), len(channels)
-    chance = np.full((n, m), np.nan)
-    rank = np.full((n, m), np.inf)
-    at = pc.index_in(preference["customer_id"], value_set=customer_id)
-    row = at.fill_null(-1).to_numpy()
-    column = pc.index_in(preference["channel"], value_set=pa.array(channels, pa.string()))
-    number = column.fill_null(-1).to_numpy()
-    here = (row >= 0) & (number >= 0)
-    chance[row[here], number[here]] = preference["chance"].to_numpy()[here]
-    rank[row[here], number[here]] = preference["rank"].to_numpy()[here]
-    is_known = np.zeros(n, dtype=np.bool_)
-    is_known[row[row >= 0]] = True
-    if mode == "filter":
-        order = np.argsort(np.argsort(rank, axis=1, kind="stable"), axis=1)
-        liked: NDArray[np.bool_] = (order < keep) & np.isfinite(rank)
-        liked[~is_known] = True
-        return liked
-    seen = np.array([name in set(preference["channel"].unique().to_pylist()) for name in channels])
-    base = np.array([_mean(preference, name) for name in channels])
-    factor = np.clip(chance / base, 1 / most, most)
-    factor[np.isnan(chance) & is_known[:, None] & seen[None, :]] = 0.0
-    known: NDArray[np.float64] = np.nan_to_num(factor, nan=1.0)
-    return known
+    ways = PreferredWays(preference, most=most, keep=keep)
+    return ways.matrix(customer_id, channels, mode)
 
 
 PREFERENCE = pa.schema(
@@ -401,8 +378,3 @@ def _prior_table(priors: Sequence[WayPrior]) -> pa.Table:
         for segment in segments
     ]  # fmt: skip
     return pa.Table.from_pylist(rows)
-
-
-def _mean(preference: pa.Table, channel: str) -> float:
-    mean = pc.mean(preference.filter(pc.equal(preference["channel"], channel))["chance"]).as_py()
-    return float("nan") if mean is None else float(mean)

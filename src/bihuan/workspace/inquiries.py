@@ -24,7 +24,7 @@ from bihuan.decision import (
     override_masks,
     why,
 )
-from bihuan.step.board import DecisionRules, make_board, strategies_of
+from bihuan.step.board import DecisionRules, make_board, read_ways, strategies_of
 from bihuan.step.facts import contacts_before, longest_window
 from bihuan.step.facts_single import ByCustomer, CustomerFacts
 from bihuan.step.recommend import wording
@@ -131,7 +131,10 @@ class Inquiries:
         at = record.decisions["decided_at"][0].as_py()
         day = max(campaign.goal.starts_on, at.date())
         strategies = strategies_of(campaign, ws.catalogue)
-        board = make_board(strategies, tags.fields, ws.catalogue, day=day, rules=rules)
+        board = make_board(
+            strategies, tags.fields, ws.catalogue, day=day, rules=rules,
+            ways=read_ways(ws.rooms, tags, strategies),
+        )  # fmt: skip
         overrides = OverrideLog(ws.layout.root / "decisions" / "overrides.jsonl")
         laid = {o.customer_id: o for o in overrides.read()
                 if o.campaign_id == campaign_id and o.at <= at}  # fmt: skip

@@ -187,6 +187,12 @@ class OfferDesk:
         """Return the principles of ``matching/<name>.yaml``."""
         return load_matching(self._ws.layout.find_definition("matching", name))
 
+    @property
+    def matchings(self) -> dict[str, Matching]:
+        """All principles of ``matching/``, by the name of the file."""
+        folder = self._ws.layout.definitions("matching")
+        return {file.stem: load_matching(file) for file in sorted(folder.glob("*.yaml"))}
+
     def match(
         self,
         as_of: Day,

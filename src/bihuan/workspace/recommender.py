@@ -22,7 +22,6 @@ from bihuan.decision import (
     Match,
     Override,
     OverrideLog,
-    Plan,
     Recommended,
     Trigger,
     TriggerDesk,
@@ -33,7 +32,6 @@ from bihuan.decision import (
 )
 from bihuan.kernel import UserError
 from bihuan.step.board import DecisionRules
-from bihuan.step.decide import decide_campaign
 from bihuan.step.facts import contacts_before, longest_window, newest
 from bihuan.step.facts_single import CustomerFacts
 from bihuan.step.recommend import (
@@ -160,14 +158,14 @@ class Recommendations:
                     zh=f"方案 {campaign_id} 没有 {offer_id} {channel}。可选:{have}。",
                 )
         self.overrides.add(laid)
-        self._looked.clear()
+        self.look_again()
         return laid
 
     def rules(self, as_of: Day) -> DecisionRules:
         """Return what the workspace lays down for all decisions on the data of a date.
 
         Levers of ``levers/``, policies and their contact caps, key moments of ``moments/`` with
-        the customers at them, and the overrides in force.
+        the customers at them, the overrides in force, and the principles of ``matching/``.
         """
         on = day_of(as_of)
         book = self._ws.policies.find_book(on)
@@ -187,23 +185,14 @@ class Recommendations:
             overrides=self.overrides.in_force(),
             moments=tuple(moment for moments in books for moment in moments.supported),
             detected=pa.concat_tables(seen) if seen else None,
+            matchings=self._ws.offer_desk.matchings,
         )
+
+    def look_again(self) -> None:
+        """Notice what was decided a moment ago at the next question, not a second later."""
+        self._looked.clear()
 
     # the batch
-
-    def decide(
-        self, campaign_id: str, as_of: Day, *, confirmed: frozenset[str] = frozenset()
-    ) -> Plan:
-        """Decide a campaign under the workspace's levers, policies and overrides, and log it."""
-        target = self._ws.target(campaign_id, as_of)
-        self._looked.clear()
-        return decide_campaign(
-            self._ws.rooms,
-            self._ws.campaign(campaign_id),
-            target,
-            confirmed=confirmed,
-            rules=self.rules(as_of),
-        )
 
     def for_customers(
         self,
@@ -407,7 +396,8 @@ class Recommendations:
             for on in (view.dates(table) if table in _READ_AT_ALL_DATES else [as_of])
             if (snapshot := view.find(table, on)) is not None
         ]
-        kinds = ("campaigns", "offers", "levers", "policies", "moments", "tags", "triggers")
+        kinds = ("campaigns", "offers", "levers", "policies", "moments", "tags", "triggers",
+                 "matching")  # fmt: skip
         files = [*(f for kind in kinds for f in self._files(kind)), self._overrides_file]
         seen = [(f.name, f.stat().st_mtime_ns) for f in files if f.exists()]
         return tables, seen, id(self._ws.catalogue)

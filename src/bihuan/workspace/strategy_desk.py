@@ -49,13 +49,13 @@ from bihuan.strategy.lifecycle import (
 )
 from bihuan.strategy.policy import OrgTree
 from bihuan.strategy.preference import (
-    Mode,
     PreferenceRequest,
     WayPrior,
     channel_preference_matrix,
     fit_ways,
     preferred_channel,
 )
+from bihuan.strategy.preferred_ways import Mode
 from bihuan.workspace.place import Day, day_of
 from bihuan.workspace.strategy_sources import cube_sources
 
@@ -176,7 +176,15 @@ class StrategyDesk:
         reading = read_rule(rule, self._ws.tags(cube.as_of))
         return self._ws.members(to_text(reading.node), cube.as_of, tags_of(reading.node))
 
-    def draw(self, cube: Cube, rows: str, columns: str, *, measure: str = "coverage") -> Path:
+    def draw(
+        self,
+        cube: Cube,
+        rows: str,
+        columns: str,
+        *,
+        measure: str = "coverage",
+        language: str | None = None,
+    ) -> Path:
         """Write a heat map of two axes under ``reports/`` and return its path.
 
         Parameters
@@ -187,8 +195,10 @@ class StrategyDesk:
             Names of two axes.
         measure
             What makes a cell dark: ``size``, ``coverage``, ``uncovered``, ``expected_value`` ...
+        language
+            ``zh`` or ``en``; None: the workspace's.
         """
-        language = self._ws.settings.language
+        language = language or self._ws.settings.language
         svg = draw_cube(cube, rows, columns, measure=measure, language=language)
         name = f"cube-{rows}-{columns}-{measure}-{cube.as_of.isoformat()}.svg"
         return self._write(name, svg)
@@ -198,6 +208,10 @@ class StrategyDesk:
     def life_cycle(self, name: str = STANDARD) -> LifeCycle:
         """Return the stages, strategies and signs of ``lifecycle/<name>.yaml``."""
         return load_life_cycle(self._ws.layout.find_definition("lifecycle", name))
+
+    def strategy_titles(self) -> dict[str, Mapping[str, str]]:
+        """Return the titles by language of all strategies of ``lifecycle/``, by their id."""
+        return {s.strategy_id: s.title for cycle in self._life_cycles() for s in cycle.strategies}
 
     def strategies(
         self, as_of: Day, name: str = STANDARD, *, columns: Sequence[str] = ()
@@ -267,11 +281,23 @@ class StrategyDesk:
             The life cycle's file.
         level
             The mildest level that counts as a warning; None: the mildest there is.
+
+        Raises
+        ------
+        UserError
+            If no warnings were logged at that date.
         """
-        ws = self._ws
-        warnings = ws.view.get(f"{WARNING_LOG}__{name}", day_of(as_of)).read()
+        ws, day = self._ws, day_of(as_of)
+        logged = ws.view.find(f"{WARNING_LOG}__{name}", day)
+        if logged is None:
+            raise UserError(
+                f"No warnings of '{name}' are logged at {day}.",
+                remedy=f"Log them first:  ws.strategy.warnings('{day}')  .",
+                zh=f"{day} 没有 {name} 的衰退预警记录，请先运行 ws.strategy.warnings('{day}')。",
+            )
         dates = (ws.tags(as_of), ws.tags(later))
-        return judge_warnings(self.life_cycle(name), warnings, dates, engine=ws.engine, level=level)
+        cycle = self.life_cycle(name)
+        return judge_warnings(cycle, logged.read(), dates, engine=ws.engine, level=level)
 
     # key moments
 
@@ -356,7 +382,14 @@ class StrategyDesk:
         )
         return draw_map(plan, ws.tags(day), ground, engine=ws.engine, tier=tier)
 
-    def write_map(self, as_of: Day, name: str = STANDARD, *, tier: str | None = None) -> list[Path]:
+    def write_map(
+        self,
+        as_of: Day,
+        name: str = STANDARD,
+        *,
+        tier: str | None = None,
+        language: str | None = None,
+    ) -> list[Path]:
         """Write the map's picture (SVG) and page (HTML) under ``reports/``.
 
         Parameters
@@ -367,8 +400,10 @@ class StrategyDesk:
             Name of the definition file.
         tier
             Tier of the org units; None: the file's.
+        language
+            ``zh`` or ``en``; None: the workspace's.
         """
-        found, language = self.map(as_of, name, tier=tier), self._ws.settings.language
+        found, language = self.map(as_of, name, tier=tier), language or self._ws.settings.language
         stem = f"map-{found.plan.name}-{found.tier}-{found.as_of.isoformat()}"
         return [
             self._write(f"{stem}.svg", draw_map_picture(found, language)),

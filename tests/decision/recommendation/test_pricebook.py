@@ -88,15 +88,50 @@ class TestPriceBook:
         assert "calls G2" not in there
         assert "calls G1" not in elsewhere
 
-    def test_limits_that_nobody_could_charge_later_are_refused(self, batch):
+    def test_limits_that_nobody_could_charge_later_are_left_out_with_a_reason(self, batch):
         value, _, _, ids, _ = batch
         some = np.arange(600) % 2 == 0
         limits = [Limit("odd", "capacity", np.array([1.0, 0, 1]), 5, some)]
         plan = allocate(value, limits)
-        with pytest.raises(PriceBookError, match="'odd' binds customers who are not those of"):
-            price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF, org_unit_id=ids)
+        book = price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF, org_unit_id=ids)
+        assert book.limits == ()
+        assert book.left_out["odd"]["en"] == (
+            "it binds customers who are not those of certain org units"
+        )
         weights = np.tile([1.0, 0, 1], (600, 1)) * (1 + np.arange(600) % 3)[:, None]
         limits = [Limit("uneven", "capacity", weights, 5)]
         plan = allocate(value, limits)
-        with pytest.raises(PriceBookError, match="'uneven' weighs contacts differently"):
-            price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF, org_unit_id=ids)
+        book = price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF, org_unit_id=ids)
+        assert book.limits == ()
+        assert "客户而异" in book.left_out["uneven"]["zh"]
+        assert PriceBook.from_json(json.loads(book.text())) == book
+
+    def test_a_unit_with_all_under_it_is_charged_though_the_batch_did_not_hold_it_whole(self):
+        units = pa.array(["G1", "G2"] * 100)
+        value = random_stream(2, "city").gamma(2.0, 5.0, size=(200, 3))
+        everybody = np.ones(200, np.bool_)
+        limits = [Limit("calls of a city", "capacity", np.ones(3), 10, everybody)]
+        plan = allocate(value, limits)
+        named = {"calls of a city": frozenset({"G1", "G2", "G3"})}
+        told = price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF,
+                          org_unit_id=units, units=named)  # fmt: skip
+        later = ["G1", "G3", "elsewhere", None]
+        assert (told.charges(CANDIDATES, later) > 0).all(axis=1).tolist() == [
+            True, True, False, False,
+        ]  # fmt: skip
+        # seeded defect: units guessed from a batch in which all are members charge everybody
+        guess = price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF,
+                           org_unit_id=units)  # fmt: skip
+        assert (guess.charges(CANDIDATES, later) > 0).all()
+
+    def test_a_minimum_without_any_member_is_a_bonus_where_it_applies(self):
+        value = random_stream(2, "city").gamma(2.0, 5.0, size=(200, 3))
+        nobody = np.zeros(200, np.bool_)
+        limits = [Limit("minimum in G9", "minimum", np.ones(3), 10, nobody, penalty=4.0)]
+        plan = allocate(value, limits)
+        assert plan.shortfall == {"minimum in G9": 10.0}
+        book = price_book(plan, limits, CANDIDATES, campaign_id="c", as_of=AS_OF,
+                          org_unit_id=pa.array(["G1"] * 200),
+                          units={"minimum in G9": frozenset({"G9"})})  # fmt: skip
+        assert book.charges(CANDIDATES, ["G9", "G1"]).tolist() == [[-4.0] * 3, [0.0] * 3]
+        assert book.bonuses == PriceBook("c", AS_OF, book.limits)

@@ -203,7 +203,7 @@ def findings_of(**changes: object) -> Findings:
         ),
         "design": ControlDesign("accepted", 0.05, 600, 150, 0.0, 0.95, 0.02),
         "certificate": Certificate(
-            900.0, 900.5, 0.0005, (LimitFact("sms", "contact", 600.0, 600.0, 0.5),)
+            900.0, 900.5, 0.0005, (LimitFact("sms", "capacity", "contact", 600.0, 600.0, 0.5, 0.0),)
         ),
         "readiness": Readiness((), 2, 5000.0, ()),
         "simulation": Simulation(600, 60, 50, 60.0, (("a", "sms", 300, 30),)),

@@ -16,7 +16,7 @@ method, Mathematical Programming 58.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ FINEST = 1 / 4096  # least width of the smoothing, as a share of the mean worth 
 STEEPEST = 3.0  # most that a price moves in one step, in the same unit
 MOST_LUMPY = 1e-3  # share of the dual up to which a contact more or less per limit is let be
 SWEEPS = 300
+COARSEST = 0.25  # first grain, as a share of the mean worth
+FINER = 3.0
+FIRST_STEPS, GRAIN_STEPS = 60, 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +132,7 @@ def descend(  # noqa: PLR0913 - a problem, where to begin, and when to stop
     worth: float,
     enough: float,
     steps: int,
+    finest: float = FINEST,
     radius: Floats | None = None,
     report: Callable[[], None] = lambda: None,
 ) -> Descent:
@@ -149,6 +153,8 @@ def descend(  # noqa: PLR0913 - a problem, where to begin, and when to stop
         edge of the box are left out: another box has to see to them.
     steps
         Most passes.
+    finest
+        Least width of the smoothing, as a share of ``worth``.
     radius
         First step limits, ``(L,)``; None: a typical worth.
     report
@@ -156,11 +162,11 @@ def descend(  # noqa: PLR0913 - a problem, where to begin, and when to stop
     """
     heavy = np.maximum(terms.heaviest(), 1e-300)
     radius = worth / heavy if radius is None else radius
-    move = np.full(terms.shape[1], worth / 2)
+    move = np.full(terms.shape[1], float((radius * heavy).max(initial=0.0)) / 2)
     before, drift = np.zeros(len(prices)), radius
     best: Descent | None = None
     for step in range(1, steps + 1):
-        wide = np.append(np.maximum(move, 2 * FINEST * worth), FINEST * worth)
+        wide = np.append(np.maximum(move, 2 * finest * worth), finest * worth)
         answer = ask(crowd, terms, prices, wide)
         report()
         slope = np.where(np.isinf(terms.bound), 0.0, terms.bound - answer.use)
@@ -225,3 +231,39 @@ def _curve(terms: Terms, table: Floats, counts: Floats, measured: Floats) -> csr
     curve = csr_array(use.T @ laplacian @ use)
     curve.sort_indices()
     return curve
+
+
+def descend_by_grains(  # noqa: PLR0913 - a problem, where to begin, and when to stop
+    crowd: Crowd,
+    terms: Terms,
+    prices: Floats,
+    *,
+    box: tuple[Floats, Floats],
+    worth: float,
+    enough: float,
+    report: Callable[[], None] = lambda: None,
+) -> Descent:
+    """Lower the dual where so many customers are worth the same that a plain descent fails.
+
+    Demand is then a staircase. A grain of chance in the values makes it a slope; the descent
+    begins with a coarse one and follows the prices as it becomes finer.
+
+    Parameters
+    ----------
+    crowd, terms, prices, box, worth, enough, report
+        See :func:`descend`.
+    """
+    heavy = np.maximum(terms.heaviest(), 1e-300)
+    steps, grain = 0, COARSEST
+    while True:
+        at_last = grain * worth <= terms.jitter
+        grained = terms if at_last else replace(terms, jitter=grain * worth)
+        found = descend(
+            crowd, grained, prices, box=box, worth=worth, enough=enough,
+            steps=GRAIN_STEPS if steps else FIRST_STEPS,
+            finest=grain / 8, radius=4 * grain * worth / heavy, report=report,
+        )  # fmt: skip
+        prices, steps = found.prices, steps + found.steps
+        if at_last:
+            return replace(found, steps=steps)
+        grain /= FINER

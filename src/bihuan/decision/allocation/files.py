@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bihuan.decision.allocation.allocate import Allocation, allocate_source
 from bihuan.decision.allocation.limit import AllocationError, Limit
-from bihuan.decision.allocation.pairs import Indices, Pairs, narrow
+from bihuan.decision.allocation.pairs import Indices, Pairs, narrow, typical_worth
 from bihuan.decision.allocation.rules import ContactRules
 from bihuan.decision.allocation.source import Arrays, Checkpoint
 from bihuan.kernel import Progress, hash_id, write_atomically
@@ -68,6 +68,11 @@ class PairFiles:
                 if value.statistics is not None and value.statistics.has_min_max:
                     most = max(most, float(value.statistics.max))
         return most
+
+    def typical(self) -> float:
+        """Return about what the best pair of a customer of the first row group is worth."""
+        places = self.places()
+        return typical_worth(self._read(*places[0])) if places else 1.0
 
     def blocks(self) -> Iterator[Pairs]:
         """Yield all customers, a row group at a time; the next one is read meanwhile."""
@@ -217,24 +222,29 @@ class _Unpacked:
     def greatest(self) -> float:
         return self._files.greatest()
 
-    def blocks(self) -> Iterator[Pairs]:
-        if not self._is_whole:
-            for i, block in enumerate(self._files.blocks()):
-                for name in _ARRAYS:
-                    np.save(self._folder / f"{i}-{name}.npy", getattr(block, name))
-                yield self._mapped(i)
-            self._is_whole = True
-        else:
-            for i in range(len(self._files.places())):
-                yield self._mapped(i)
+    def typical(self) -> float:
+        return self._files.typical()
 
-    def _mapped(self, i: int) -> Pairs:
+    def blocks(self) -> Iterator[Pairs]:
+        fresh = None if self._is_whole else self._files.blocks()
+        first_key = 0
+        for i in range(len(self._files.places())):
+            if fresh is not None:
+                unpacked = next(fresh)
+                for name in _ARRAYS:
+                    np.save(self._folder / f"{i}-{name}.npy", getattr(unpacked, name))
+            block = self._mapped(i, first_key)
+            first_key += block.n_customers
+            yield block
+        self._is_whole = True
+
+    def _mapped(self, i: int, first_key: int) -> Pairs:
         """Map a block; privately writable, because compiled loops are made for such arrays."""
         arrays: dict[str, Any] = {
             name: np.asarray(np.load(self._folder / f"{i}-{name}.npy", mmap_mode="c"))
             for name in _ARRAYS
         }
-        return replace(self._files.empty(), **arrays)
+        return replace(self._files.empty(), **arrays, first_key=first_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,32 +10,41 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+_FINE = 2.0**-24
 _BLOCK = 1024  # customers whose sum is kept apart, so that rounding stays far below the answer
 
 
+@njit(cache=True, nogil=True, inline="always")
+def net_of(e, j, g, key, value, measures, tariff, rates, words, jitter):
+    """Return the value of pair e less its charge, with a grain of chance that breaks ties.
+
+    The grain is spread evenly over keys and differs between candidates; it stays below ``jitter``.
+    """
+    net = np.float64(value[e]) - tariff[g, j]
+    for k in range(measures.shape[0]):
+        net -= np.float64(measures[k, e]) * rates[k, g, j]
+    return net + jitter * (np.float64((key * words[j]) >> np.uint64(40)) * _FINE)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def key_of(i, keys, first_key):
+    """Return what tells customer i apart, wherever the customer was copied to."""
+    if len(keys):
+        return np.uint64(keys[i])
+    return np.uint64(first_key + i)
+
+
 @njit(cache=True, nogil=True)
-def price_part(
-    first,
-    last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
-    weight,
-    wide,
-    counts,
-    measured,
-    table,
-):
+def price_part(first, last, market, weight, wide, counts, measured, table):
     """Let every customer take the best pair, and count who takes what.
 
     Counts are by (group, candidate); ``table`` gets, by (group, best, second best), the density
     of customers who are about to change from one to the other: 1 / width for each whose margin is
     below the greater width of the two. Returns the weighted sum of what customers get.
     """
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     none = tariff.shape[1]
     n_measures = measures.shape[0]
     total = 0.0
@@ -45,11 +54,10 @@ def price_part(
         best, second = 0.0, -np.inf
         chosen, rival = none, none
         at = start[i]
+        key = key_of(i, keys, first_key)
         for e in range(at, start[i + 1]):
             j = candidate[e]
-            net = np.float64(value[e]) - tariff[g, j]
-            for k in range(n_measures):
-                net -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
             if net > best:
                 second, rival = best, chosen
                 best, chosen = net, np.int64(j)
@@ -71,32 +79,34 @@ def price_part(
 
 
 @njit(cache=True, nogil=True)
-def choose_part(
-    first, last, start, candidate, value, group, measures, tariff, rates, choice, counts, measured
-):
+def choose_part(first, last, market, choice, counts, measured):
     """Write every customer's best candidate (-1 none) and return value taken and value less charge.
 
     A customer whose ``choice`` is already decided (>= -1) keeps it and is only counted; -2 means
-    open.
+    open. What customers would get at best is summed without the grain that breaks ties.
     """
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     n_measures = measures.shape[0]
     total, worth, block, block_worth = 0.0, 0.0, 0.0, 0.0
     for i in range(first, last):
         g = group[i]
-        best = 0.0
+        key = key_of(i, keys, first_key)
+        best, honest = 0.0, 0.0
         chosen = np.int64(-1)
         given = np.int64(choice[i])
         at = kept = np.int64(start[i])
         for e in range(start[i], start[i + 1]):
             j = np.int64(candidate[e])
-            net = np.float64(value[e]) - tariff[g, j]
-            for k in range(n_measures):
-                net -= np.float64(measures[k, e]) * rates[k, g, j]
+            plain = net_of(e, j, g, key, value, measures, tariff, rates, words, 0.0)
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+            honest = max(honest, plain)
             if net > best:
                 best, chosen, at = net, j, np.int64(e)
             if j == given:
                 kept = np.int64(e)
-        block += best
+        block += honest
         if given >= -1:
             chosen = given
             at = kept
@@ -115,46 +125,34 @@ def choose_part(
 
 
 @njit(cache=True, nogil=True)
-def mark_core(
-    first,
-    last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
-    slack,
-    kept,
-    counts,
-    measured,
-):
+def mark_core(first, last, market, slack, kept, counts, measured):
     """Count the pairs of every customer that may be the best while prices move within ``slack``.
 
     Customers with one possible answer are fixed: ``kept`` is 0 and their answer is counted.
     Returns the value that the fixed ones take, and how many customers and pairs are undecided.
     """
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     n_measures = measures.shape[0]
     worth, block, customers, pairs = 0.0, 0.0, 0, 0
     for i in range(first, last):
         g = group[i]
+        key = key_of(i, keys, first_key)
         floor = 0.0
         chosen = np.int64(-1)
         at = start[i]
         for e in range(start[i], start[i + 1]):
             j = np.int64(candidate[e])
-            low = np.float64(value[e]) - tariff[g, j] - slack[g, j]
-            for k in range(n_measures):
-                low -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+            low = net - slack[g, j]
             if low > floor:
                 floor, chosen, at = low, j, e
         rivals = 0
         for e in range(start[i], start[i + 1]):
             j = np.int64(candidate[e])
-            high = np.float64(value[e]) - tariff[g, j] + slack[g, j]
-            for k in range(n_measures):
-                high -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+            high = net + slack[g, j]
             if high > floor and j != chosen:
                 rivals += 1
         if rivals > 0:
@@ -180,13 +178,7 @@ def mark_core(
 def copy_core(
     first,
     last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
+    market,
     slack,
     kept,
     customer,
@@ -195,29 +187,32 @@ def copy_core(
     core_value,
     core_group,
     core_measures,
+    core_key,
     next_customer,
     next_pair,
 ):
     """Copy the undecided customers and their possible pairs, from the given places on."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     n_measures = measures.shape[0]
     for i in range(first, last):
         if kept[i] == 0:
             continue
         g = group[i]
+        key = key_of(i, keys, first_key)
         floor = 0.0
         chosen = np.int64(-1)
         for e in range(start[i], start[i + 1]):
             j = np.int64(candidate[e])
-            low = np.float64(value[e]) - tariff[g, j] - slack[g, j]
-            for k in range(n_measures):
-                low -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+            low = net - slack[g, j]
             if low > floor:
                 floor, chosen = low, j
         for e in range(start[i], start[i + 1]):
             j = np.int64(candidate[e])
-            high = np.float64(value[e]) - tariff[g, j] + slack[g, j]
-            for k in range(n_measures):
-                high -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+            high = net + slack[g, j]
             if high > floor or j == chosen:
                 core_candidate[next_pair] = candidate[e]
                 core_value[next_pair] = value[e]
@@ -226,6 +221,7 @@ def copy_core(
                 next_pair += 1
         customer[next_customer] = i
         core_group[next_customer] = g
+        core_key[next_customer] = key
         next_customer += 1
         core_start[next_customer] = next_pair
 

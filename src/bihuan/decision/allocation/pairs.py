@@ -42,6 +42,9 @@ class Pairs:
         float64, shape ``(n_measures, p)``.
     measure_names
         One for each of them, as in ``Limit.measure``.
+    key, first_key
+        What tells customers apart where they are worth the same: a number each, uint32, shape
+        ``(n,)``; if empty, ``first_key`` and so on in their order.
     """
 
     start: Indices
@@ -52,6 +55,8 @@ class Pairs:
     n_groups: int = 1
     measures: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     measure_names: tuple[str, ...] = ()
+    key: NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    first_key: int = 0
 
     @property
     def n_customers(self) -> int:
@@ -105,7 +110,14 @@ class Pairs:
             n_groups=self.n_groups,
             measures=self.measures[:, at] if self.measure_names else self.measures,
             measure_names=self.measure_names,
+            key=self.keys()[customers],
         )
+
+    def keys(self) -> NDArray[np.uint32]:
+        """Return the key of every customer, shape ``(n,)``."""
+        if len(self.key):
+            return self.key
+        return np.arange(self.first_key, self.first_key + self.n_customers, dtype=np.uint32)
 
 
 def narrow(count: int) -> type[np.unsignedinteger[Any]]:
@@ -184,4 +196,13 @@ def join_pairs(parts: list[Pairs]) -> Pairs:
         n_groups=template.n_groups,
         measures=np.concatenate([part.measures for part in parts], axis=1),
         measure_names=template.measure_names,
+        key=np.concatenate([part.keys() for part in parts]),
     )
+
+
+def typical_worth(pairs: Pairs) -> float:
+    """Return the mean best value of a customer with any pair."""
+    first = pairs.start[:-1][np.diff(pairs.start) > 0]
+    if not len(first):
+        return 1.0
+    return float(np.maximum.reduceat(pairs.value, first).mean(dtype=np.float64))

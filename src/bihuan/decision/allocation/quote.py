@@ -6,8 +6,8 @@ called on as many parts of the customers as there are cores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bihuan.decision.allocation.pairs import Floats, Indices, Pairs
 from bihuan.decision.allocation.terms import Terms
+from bihuan.kernel import random_stream
 from bihuan.kernel.parallel import on_each_part
 
 Counts = tuple[Floats, Floats]
@@ -38,12 +39,13 @@ class Quote:
     prices: Floats
 
     @cached_property
-    def _known(self) -> tuple[Any, ...]:
+    def _market(self) -> tuple[Any, ...]:
         """What every loop reads."""
         pairs, terms = self.pairs, self.terms
         return (
             pairs.start, pairs.candidate, pairs.value, pairs.group, pairs.measures,
-            terms.tariff(self.prices), terms.rates(self.prices),
+            terms.tariff(self.prices), terms.rates(self.prices), pairs.key, pairs.first_key,
+            _words(pairs.n_candidates), terms.jitter,
         )  # fmt: skip
 
     @cached_property
@@ -85,7 +87,7 @@ class Quote:
             counts, (_, measured) = np.zeros((n_groups, n + 1)), self._empty()
             table = np.zeros((n_groups, n + 1, n + 1))
             best = loop(
-                first, last, *self._known, weight, wide, *self._rules, counts, measured, table
+                first, last, self._market, weight, wide, *self._rules, counts, measured, table
             )
             return best, counts, measured, table
 
@@ -118,7 +120,7 @@ class Quote:
 
         def part(first: int, last: int) -> tuple[Any, ...]:
             counts, measured = self._empty()
-            best, worth = loop(first, last, *self._known, *self._rules, target, counts, measured)
+            best, worth = loop(first, last, self._market, *self._rules, target, counts, measured)
             return best, worth, counts, measured
 
         found = on_each_part(part, self.pairs.n_customers)
@@ -140,7 +142,7 @@ class Quote:
 
         def part(first: int, last: int) -> tuple[Any, ...]:
             counts, measured = self._empty()
-            found = loop(first, last, *self._known, slack, *self._rules, kept, counts, measured)
+            found = loop(first, last, self._market, slack, *self._rules, kept, counts, measured)
             return (*found, last, counts, measured)
 
         found = on_each_part(part, self.pairs.n_customers)
@@ -157,6 +159,7 @@ class Quote:
         candidate, value = np.empty(p, whole.candidate.dtype), np.empty(p, whole.value.dtype)
         group = np.empty(n, dtype=whole.group.dtype)
         measures = np.empty((len(whole.measures), p), dtype=whole.measures.dtype)
+        key = np.empty(n, dtype=np.uint32)
         places = dict(
             zip(
                 marks.ends.tolist(),
@@ -172,14 +175,14 @@ class Quote:
         def part(first: int, last: int) -> None:
             if first < last:
                 loop(
-                    first, last, *self._known, slack, *self._rules, marks.kept, customer, start,
-                    candidate, value, group, measures, *places[last],
+                    first, last, self._market, slack, *self._rules, marks.kept, customer, start,
+                    candidate, value, group, measures, key, *places[last],
                 )  # fmt: skip
 
         on_each_part(part, whole.n_customers)
-        core = Pairs(
-            start, candidate, value, whole.n_candidates, group, whole.n_groups, measures,
-            whole.measure_names,
+        core = replace(
+            whole, start=start, candidate=candidate, value=value, group=group, measures=measures,
+            key=key,
         )  # fmt: skip
         return customer, core
 
@@ -212,3 +215,12 @@ class Marks:
 def _added(found: list[Any], at: int) -> Counts:
     counts, measured = (np.sum([own[i] for own in found], axis=0) for i in (at, at + 1))
     return counts, measured
+
+
+@cache
+def _words(n_candidates: int) -> NDArray[np.uint64]:
+    """Return an odd 64-bit word for each candidate; multiples of them break ties."""
+    words = random_stream(0, "allocate", "ties").integers(
+        0, 2**63, size=n_candidates, dtype=np.uint64
+    )
+    return words * np.uint64(2) + np.uint64(1)

@@ -11,21 +11,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from bihuan.decision.allocation.kernel import key_of, net_of
+
 _BLOCK = 1024
 
 
 @njit(cache=True, nogil=True)
-def _list_items(
-    i, shift, start, candidate, value, group, measures, tariff, rates, slack, is_needed, item, net
-):
+def _list_items(i, shift, market, jitter, slack, is_needed, item, net):
     """List the pairs of customer i that may be worth something, best first; return how many."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, _) = market
     g = group[i]
+    key = key_of(i, keys, first_key)
     n = 0
     for e in range(start[i], start[i + 1]):
         j = candidate[e]
-        worth = np.float64(value[e]) - tariff[g, j]
-        for k in range(len(measures)):
-            worth -= np.float64(measures[k, e]) * rates[k, g, j]
+        worth = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
         if worth + shift * slack[g, j] > 0 or is_needed[j]:
             at = n
             while at > 0 and net[at - 1] < worth:
@@ -133,24 +133,11 @@ def _longest(first, last, start):
 
 
 @njit(cache=True, nogil=True)
-def price_sets(
-    first,
-    last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
-    weight,
-    wide,
-    rules,
-    counts,
-    measured,
-    table,
-):
+def price_sets(first, last, market, weight, wide, rules, counts, measured, table):
     """As ``price_part``; a change from one set to another is counted member by member."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     conflict, window, most_in, follows, is_needed, most = rules
     none = tariff.shape[1]
     longest = _longest(first, last, start)
@@ -164,21 +151,7 @@ def price_sets(
     total, block = 0.0, 0.0
     for i in range(first, last):
         g = group[i]
-        n = _list_items(
-            i,
-            0.0,
-            start,
-            candidate,
-            value,
-            group,
-            measures,
-            tariff,
-            rates,
-            tariff,
-            is_needed,
-            item,
-            net,
-        )
+        n = _list_items(i, 0.0, market, jitter, tariff, is_needed, item, net)
         best, second, size, rival_size = _best_sets(
             n, item, net, candidate, conflict, window, most_in, follows, most, stack, chosen, rival
         )
@@ -207,22 +180,11 @@ def price_sets(
 
 
 @njit(cache=True, nogil=True)
-def choose_sets(
-    first,
-    last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
-    rules,
-    choice,
-    counts,
-    measured,
-):
+def choose_sets(first, last, market, rules, choice, counts, measured):
     """As ``choose_part``; ``choice`` has a column per contact, -1 where there is none."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     conflict, window, most_in, follows, is_needed, most = rules
     longest = _longest(first, last, start)
     item, net = np.empty(longest, np.int64), np.empty(longest)
@@ -231,27 +193,31 @@ def choose_sets(
         np.empty(most, np.int64),
         np.empty(most, np.int64),
     )
+    item_plain, net_plain = np.empty(longest, np.int64), np.empty(longest)
+    plain = np.empty(most, np.int64)
     total, worth, block, block_worth = 0.0, 0.0, 0.0, 0.0
     for i in range(first, last):
         g = group[i]
-        n = _list_items(
-            i,
-            0.0,
-            start,
-            candidate,
-            value,
-            group,
-            measures,
-            tariff,
-            rates,
-            tariff,
-            is_needed,
-            item,
-            net,
-        )
+        n = _list_items(i, 0.0, market, jitter, tariff, is_needed, item, net)
         best, _, size, _ = _best_sets(
             n, item, net, candidate, conflict, window, most_in, follows, most, stack, chosen, rival
         )
+        if jitter > 0:
+            other = _list_items(i, 0.0, market, 0.0, tariff, is_needed, item_plain, net_plain)
+            best, _, _, _ = _best_sets(
+                other,
+                item_plain,
+                net_plain,
+                candidate,
+                conflict,
+                window,
+                most_in,
+                follows,
+                most,
+                stack,
+                plain,
+                rival,
+            )
         block += best
         if choice[i, 0] >= -1:
             size = 0
@@ -277,23 +243,11 @@ def choose_sets(
 
 
 @njit(cache=True, nogil=True)
-def mark_sets(
-    first,
-    last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
-    slack,
-    rules,
-    kept,
-    counts,
-    measured,
-):
+def mark_sets(first, last, market, slack, rules, kept, counts, measured):
     """As ``mark_core``: a customer is fixed if no other set can overtake the best one."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     conflict, window, most_in, follows, is_needed, most = rules
     longest = _longest(first, last, start)
     item, net = np.empty(longest, np.int64), np.empty(longest)
@@ -305,21 +259,7 @@ def mark_sets(
     worth, block, customers, pairs = 0.0, 0.0, 0, 0
     for i in range(first, last):
         g = group[i]
-        n = _list_items(
-            i,
-            1.0,
-            start,
-            candidate,
-            value,
-            group,
-            measures,
-            tariff,
-            rates,
-            slack,
-            is_needed,
-            item,
-            net,
-        )
+        n = _list_items(i, 1.0, market, jitter, slack, is_needed, item, net)
         best, second, size, _ = _best_sets(
             n, item, net, candidate, conflict, window, most_in, follows, most, stack, chosen, rival
         )
@@ -351,13 +291,7 @@ def mark_sets(
 def copy_sets(
     first,
     last,
-    start,
-    candidate,
-    value,
-    group,
-    measures,
-    tariff,
-    rates,
+    market,
     slack,
     rules,
     kept,
@@ -367,20 +301,23 @@ def copy_sets(
     core_value,
     core_group,
     core_measures,
+    core_key,
     next_customer,
     next_pair,
 ):
     """As ``copy_core``; the pairs of a customer stay in their order."""
+    (start, candidate, value, group, measures, tariff, rates, keys, first_key, words, jitter) = (
+        market
+    )
     is_needed = rules[4]
     for i in range(first, last):
         if kept[i] == 0:
             continue
         g = group[i]
+        key = key_of(i, keys, first_key)
         for e in range(start[i], start[i + 1]):
             j = candidate[e]
-            net = np.float64(value[e]) - tariff[g, j]
-            for k in range(len(measures)):
-                net -= np.float64(measures[k, e]) * rates[k, g, j]
+            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
             if net + slack[g, j] > 0 or is_needed[j]:
                 core_candidate[next_pair] = candidate[e]
                 core_value[next_pair] = value[e]
@@ -389,5 +326,6 @@ def copy_sets(
                 next_pair += 1
         customer[next_customer] = i
         core_group[next_customer] = g
+        core_key[next_customer] = key
         next_customer += 1
         core_start[next_customer] = next_pair

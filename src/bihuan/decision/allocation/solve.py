@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,17 @@ from bihuan.decision.allocation.core import (
     count_options,
     gather_core,
 )
-from bihuan.decision.allocation.descent import EPSILON, Crowd, Descent, ask, descend
+from bihuan.decision.allocation.descent import (
+    EPSILON,
+    Crowd,
+    Descent,
+    ask,
+    descend,
+    descend_by_grains,
+)
 from bihuan.decision.allocation.limit import ROUNDING
 from bihuan.decision.allocation.options import Options
-from bihuan.decision.allocation.pairs import Floats, Indices, Pairs, join_pairs
+from bihuan.decision.allocation.pairs import Floats, Indices, Pairs, join_pairs, typical_worth
 from bihuan.decision.allocation.price import Pricing, find_prices
 from bihuan.decision.allocation.quote import Quote
 from bihuan.decision.allocation.repair import Repaired, make_plan
@@ -40,14 +47,17 @@ SAMPLE = 400_000  # customers; what smaller cells lack is found out by the core
 LARGE_SAMPLE = 1_000_000
 SAMPLED = 20  # one of so many, between the two
 CLOSE = 5e-6  # share of the dual at which the descent hands over to the exact solver
+ROUGH = 3e-3  # share of the dual at which a descent has failed
 LOOSE = 3e-4  # the same for a sample, whose prices are off by more than that
 CORE_PAIRS = 3_000  # wanted for the exact solver: a second's work
 ROOM = 0.05  # share of a typical worth, and of a penalty, beside what prices may be off
 MOST_PAIRS = 40_000_000  # undecided ones kept in memory between two passes
 DIRECT = 100_000  # options up to which everybody goes to the exact solver
 DIRECT_SETS = 400_000  # the same where options are sets, counted as if nothing were in conflict
+HALVINGS = 20  # of the box; customers who are all alike stay undecided in any box
 STEPS = 60
 ROUNDS = 6
+GRAIN = 2e-5  # of a typical worth: breaks ties, far below the gap that is asked for
 OPEN, NONE = -2, -1
 Report = Callable[[], None]
 Keep = Callable[[NDArray[np.int16]], None]
@@ -138,10 +148,11 @@ def solve(  # noqa: PLR0913 - a problem, when to stop, and where things go
     if isinstance(source, InMemory) and count_options(source.pairs, terms) <= most:
         return _solve_directly(source.pairs, terms, tolerance, seed, keep, report)
     memory = checkpoint or Forgetful()
+    grained = replace(terms, jitter=GRAIN * source.typical())
     settled = memory.load("settled")
     if settled is None:
-        around = _undecided(source, terms, memory, report)
-        priced = _settle(around, terms, tolerance, report)
+        around = _undecided(source, grained, memory, report)
+        priced = _settle(around, grained, tolerance, report)
         memory.save(
             "settled", prices=priced.prices, customer=priced.customer, choice=priced.choice,
             steps=np.array([priced.steps]),
@@ -151,7 +162,7 @@ def solve(  # noqa: PLR0913 - a problem, when to stop, and where things go
             settled["prices"].astype(np.float64), settled["customer"].astype(np.int64),
             settled["choice"].astype(np.int64), int(settled["steps"][0]),
         )  # fmt: skip
-    return prove(source, terms, priced, keep, report)
+    return prove(source, grained, priced, keep, report)
 
 
 def _solve_directly(
@@ -248,14 +259,12 @@ def _undecided(source: Source, terms: Terms, memory: Checkpoint, report: Report)
     if source.n_customers <= 2 * SAMPLE:
         pairs = _joined(source)
         crowd = Crowd(pairs, everybody, 0.0, zero)
-        worth = _worth(pairs)
-        found = descend(
-            crowd, terms, zero, box=wide, worth=worth, enough=CLOSE, steps=STEPS, report=report
-        )
+        worth = typical_worth(pairs)
+        found = _first_prices(crowd, terms, worth, CLOSE, report)
         core = Core(crowd, np.arange(pairs.n_customers))
         return _Around(core, found.prices, wide, _drift(found.drift, terms, worth), found.steps)
     one, other = _samples(source, n_limits, report)
-    worth = _worth(one.pairs)
+    worth = typical_worth(one.pairs)
     known = memory.load("around")
     if known is None:
         prices, radius, steps = _from_samples(one, other, terms, worth, report)
@@ -280,14 +289,28 @@ def _undecided(source: Source, terms: Terms, memory: Checkpoint, report: Report)
     return _Around(core, prices, box, _drift(drift, terms, worth), steps)
 
 
+def _first_prices(
+    crowd: Crowd, terms: Terms, worth: float, enough: float, report: Report
+) -> Descent:
+    """Descend from nothing, plainly at first; with grains of chance where that fails."""
+    zero = np.zeros(len(terms.bound))
+    box = zero, terms.ceiling
+    found = descend(
+        crowd, terms, zero, box=box, worth=worth, enough=enough, steps=STEPS, report=report
+    )
+    if found.loose <= ROUGH:
+        return found
+    slow = descend_by_grains(crowd, terms, zero, box=box, worth=worth, enough=enough, report=report)
+    best = slow if slow.dual < found.dual else found
+    return replace(best, steps=found.steps + slow.steps)
+
+
 def _from_samples(
     one: Crowd, other: Crowd, terms: Terms, worth: float, report: Report
 ) -> tuple[Floats, Floats, int]:
     """Return prices, how far they may be off, and passes: from where two samples part."""
     heavy, wide = _heavy(terms), (np.zeros(len(terms.bound)), terms.ceiling)
-    first = descend(
-        one, terms, wide[0], box=wide, worth=worth, enough=LOOSE, steps=STEPS, report=report
-    )
+    first = _first_prices(one, terms, worth, LOOSE, report)
     second = descend(
         other, terms, first.prices, box=wide, worth=worth, enough=LOOSE, steps=STEPS // 2,
         radius=np.maximum(8 * first.drift, 1e-3 * worth / heavy), report=report,
@@ -303,11 +326,10 @@ def _bounded(
 ) -> Floats:
     """Return the radius, made smaller until the undecided fit into memory."""
     stands_for = n_customers / sample.pairs.n_customers
-    while (
-        stands_for * count_core(sample.pairs, terms, prices, _slack(terms, radius, sample.pairs))
-        > MOST_PAIRS
-        and radius.max() > 0
-    ):
+    for _ in range(HALVINGS):
+        slack = _slack(terms, radius, sample.pairs)
+        if stands_for * count_core(sample.pairs, terms, prices, slack) <= MOST_PAIRS:
+            break
         radius = radius / 2
     return radius
 
@@ -327,7 +349,7 @@ def _stuck(
 
 def _settle(around: _Around, terms: Terms, tolerance: float, report: Report) -> Priced:
     """Solve the last undecided customers exactly; the wider the slack, the fewer are fixed."""
-    prices, drift = around.prices, around.drift
+    prices, drift, (low, high) = around.prices, around.drift, around.box
     crowd, share = around.core.crowd, 1.0
     begin = crowd.fixed_worth, crowd.fixed_use
     while share < 1e4 and (
@@ -336,30 +358,31 @@ def _settle(around: _Around, terms: Terms, tolerance: float, report: Report) -> 
     ):
         share *= 2
     best: tuple[float, Priced] | None = None
-    steps = around.steps
+    steps, radius = around.steps, share * drift
     for _ in range(ROUNDS):
-        radius = share * drift
         slack = _slack(terms, radius, crowd.pairs)
         last = gather_core([crowd.pairs], terms, prices, slack, begin=begin, report=report)
         options, members = core_options(last, terms)
-        share *= 8
         if (options.bound[np.isinf(terms.ceiling)] < 0).any():
-            continue  # the fixed alone use too much: fix fewer
+            radius = 8 * radius  # the fixed alone use too much: fix fewer
+            continue
         pricing, plan = _solve_core(options, last, terms, (prices, radius), tolerance, report)
-        chosen = np.full((len(last.customer), terms.rules.most), NONE)
-        taken = plan.choice >= 0
-        chosen[options.customer[taken], : members.shape[1]] = members[plan.choice[taken]]
-        low, high = (
-            np.maximum(around.box[0], prices - radius),
-            np.minimum(around.box[1], prices + radius),
-        )
-        found, steps = np.clip(pricing.prices, low, high), steps + pricing.steps
-        bound = ask(crowd, terms, found, np.full(terms.shape[1] + 1, 1.0)).dual
+        box = np.maximum(low, prices - radius), np.minimum(high, prices + radius)
+        found, steps = np.clip(pricing.prices, *box), steps + pricing.steps
+        honest = replace(terms, jitter=0.0)
+        bound = ask(crowd, honest, found, np.ones(terms.shape[1] + 1)).dual
         gap = (bound - last.crowd.fixed_worth - plan.value) / max(abs(bound), 1e-300)
         if best is None or gap < best[0]:
+            chosen = np.full((len(last.customer), terms.rules.most), NONE)
+            taken = plan.choice >= 0
+            chosen[options.customer[taken], : members.shape[1]] = members[plan.choice[taken]]
             best = gap, Priced(found, around.core.customer[last.customer], chosen, steps)
         if gap <= tolerance or len(last.customer) == len(around.core.customer):
             break
+        is_out = np.abs(pricing.prices - found) > 0  # look around where the prices went
+        prices, radius = found, np.where(is_out, 4 * radius, radius)
+        if not is_out.any():
+            radius = 4 * radius
     if best is None:
         raise DefectError("The customers who are left cannot keep the limits.")
     return best[1]
@@ -375,7 +398,7 @@ def _solve_core(
 ) -> tuple[Pricing, Repaired]:
     """Solve the core exactly, in a box with room: a narrow one gives good prices, but no plan."""
     prices, radius = start
-    roomy = radius + ROOM * _worth(core.crowd.pairs) / _heavy(terms)
+    roomy = radius + ROOM * typical_worth(core.crowd.pairs) / _heavy(terms)
     soft = np.isfinite(terms.ceiling)
     roomy[soft] += ROOM * terms.ceiling[soft]
     pricing = find_prices(options, start=(prices, roomy), report=report)
@@ -394,14 +417,6 @@ def _drift(drift: Floats, terms: Terms, worth: float) -> Floats:
 
 def _heavy(terms: Terms) -> Floats:
     return np.maximum(terms.heaviest(), 1e-300)
-
-
-def _worth(pairs: Pairs) -> float:
-    """Return the mean best value of a customer with any pair."""
-    first = pairs.start[:-1][np.diff(pairs.start) > 0]
-    if not len(first):
-        return 1.0
-    return float(np.maximum.reduceat(pairs.value, first).mean(dtype=np.float64))
 
 
 def _joined(source: Source) -> Pairs:

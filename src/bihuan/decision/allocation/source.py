@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bihuan.decision.allocation.pairs import Pairs
+from bihuan.decision.allocation.pairs import Pairs, typical_worth
 
+SOME = 20_000  # customers who tell what is typical
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -22,6 +24,9 @@ class Source(Protocol):
 
     def greatest(self) -> float:
         """Return the greatest value of a pair, 0 if there is none above."""
+
+    def typical(self) -> float:
+        """Return about what the best pair of a customer is worth; the same at every call."""
 
     def blocks(self) -> Iterator[Pairs]:
         """Yield all customers, in order."""
@@ -67,6 +72,11 @@ class InMemory:
     def greatest(self) -> float:
         """Return the greatest value of a pair."""
         return float(self.pairs.value.max(initial=0.0))
+
+    def typical(self) -> float:
+        """Return about what the best pair of a customer is worth."""
+        n = self.pairs.n_customers
+        return typical_worth(self.pairs.take(np.arange(0, n, max(n // SOME, 1))))
 
     def blocks(self) -> Iterator[Pairs]:
         """Yield everybody at once."""

@@ -33,6 +33,9 @@ class Terms:
         Which candidates one customer may get together.
     closed
         Infinite where one contact alone would break a hard limit, else 0; shape ``(G, J)``.
+    jitter
+        Grain of chance, in the unit of the values, that breaks ties between customers and between
+        candidates; 0 for none.
     """
 
     shape: tuple[int, int]
@@ -42,6 +45,7 @@ class Terms:
     ceiling: Floats
     rules: ContactRules
     closed: Floats
+    jitter: float = 0.0
 
     def tariff(self, prices: Floats) -> Floats:
         """Return what a contact pays, shape ``(G, J)``."""

@@ -31,6 +31,7 @@ from bihuan.decision.recommendation.strategy import (
     Strategy,
     count_contacts,
 )
+from bihuan.decision.recommendation.suit import CampaignWays, suitabilities
 from bihuan.decision.value import Candidate, expected_value
 from bihuan.offer import Catalogue, Offer
 from bihuan.tag import TagField
@@ -66,6 +67,8 @@ TITLES: Mapping[str, Mapping[str, str]] = {
     "not_eligible": {"zh": "不符合商品资格", "en": "Not eligible for the offer"},
     "holds_excluded": {"zh": "已持有互斥产品", "en": "Holds an excluded product"},
     "other_plan": {"zh": "主套餐不在可办范围", "en": "Has none of the plans it is sold with"},
+    "preferred_way": {"zh": "不是客户偏好的接触方式", "en": "Not a way that the customer prefers"},
+    "not_matched": {"zh": "产品匹配度不足", "en": "Does not match the customer well enough"},
     "policy": {"zh": "组织政策不允许", "en": "Not allowed by the unit's policy"},
 }
 ALWAYS, NEVER, FIRST_RULE = 0, 1, 2
@@ -86,12 +89,14 @@ class StrategyBoard:
     day
         Day of the contact: offers must be on sale on it, contact windows end on it.
     rules
-        Levers, fit rules, contact rules.
+        Levers, fit rules, contact rules, matching principles, preferred ways.
 
     Raises
     ------
     AudienceError
         If a rule names a tag that there is not, or compares it with something else.
+    BoardError
+        If a campaign asks for matching principles or preferred ways that are not there.
     """
 
     def __init__(
@@ -111,6 +116,8 @@ class StrategyBoard:
         self._channels = sorted({s.candidate.channel for s in strategies})
         self._campaigns = list(dict.fromkeys(s.campaign_id for s in strategies))
         self._plans = [_plan_products(offer, catalogue) for offer in self._offers]
+        self.suits = suitabilities(self.strategies, self.settings.matchings, fields)
+        self._ways = CampaignWays(self.strategies, self.settings.ways)
         drafts = list(self._draft_gates())
         self.rules = tuple(self._rule_of)
         self._tests = tuple(matcher(rule) for rule in self.rules)
@@ -135,7 +142,8 @@ class StrategyBoard:
     def tags(self) -> frozenset[str]:
         """All tags that the board reads of a profile."""
         named = {tag for rule in self.rules for tag in tags_of(rule)}
-        return frozenset(named | set(self.number_tags))
+        suited = {tag for suit in self.suits.values() for tag in suit.tags}
+        return frozenset(named | suited | set(self.number_tags))
 
     # the conditions of customers
 
@@ -166,6 +174,9 @@ class StrategyBoard:
             for rule in self.settings.contacts
         ]
         row += [campaign not in case.held_out for campaign in self._campaigns]
+        row += self._ways.liked_of(case.customer_id)
+        for suit in self.suits.values():
+            row += suit.of_profile(profile).tolist()
         return np.array([row], dtype=np.bool_)
 
     def flags(self, cases: Cases) -> Mask:
@@ -191,6 +202,8 @@ class StrategyBoard:
             control = cases.held_out.get(campaign, pa.array([], pa.string()))
             inside = pc.is_in(ids, value_set=control.cast(ids.type))
             parts.append(~inside.to_numpy(zero_copy_only=False)[:, None])
+        parts.append(self._ways.liked(ids))
+        parts += [cases.suits[name] for name in self.suits]
         return np.concatenate(parts, axis=1)
 
     def _contact_flag(self, rule: ContactCap, cases: Cases) -> Mask:
@@ -299,15 +312,31 @@ class StrategyBoard:
         earned *= terms.kept * numbers[:, terms.risk]
         return np.asarray(earned - terms.gift)
 
-    def context(self, moments: Mask) -> Floats:
-        """Return the factor on the chance of a sale, shape ``(n, m)``.
+    def context(self, moments: Mask | None, ways: Floats | None = None) -> Floats | float:
+        """Return the factor on the chance of a sale, shape ``(n, m)``; 1 where there is none.
 
         Parameters
         ----------
         moments
             At which of :attr:`moment_ids` each customer is, shape ``(n, n_moments)``. The
-            strongest rise and the strongest fall are multiplied.
+            strongest rise and the strongest fall are multiplied. None: at none.
+        ways
+            From :meth:`way_factors`.
+
+        Returns
+        -------
+        numpy.ndarray or float
+            At most what makes the chance certain.
         """
+        if moments is None and ways is None:
+            return 1.0
+        factor: Any = 1.0 if moments is None else self._moments_factor(moments)
+        if ways is not None:
+            factor = factor * ways
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.fmin(factor, 1.0 / self.propensity))
+
+    def _moments_factor(self, moments: Mask) -> Floats:
         rise = np.ones((len(moments), len(self.strategies)))
         fall = np.ones_like(rise)
         for i, row in enumerate(self._moment_factor):
@@ -315,6 +344,14 @@ class StrategyBoard:
             np.maximum(rise, factor, out=rise)
             np.minimum(fall, factor, out=fall)
         return np.asarray(rise * fall)
+
+    def way_factors(self, customer_id: pa.Array) -> Floats | None:
+        """Return what preferred ways make of the chance, ``(n, m)``; None: no campaign asks."""
+        return self._ways.factor(customer_id)
+
+    def way_factor(self, customer_id: str) -> Floats | None:
+        """Return the same of one customer, shape ``(1, m)``."""
+        return self._ways.factor_of(customer_id)
 
     @property
     def moment_ids(self) -> tuple[str, ...]:
@@ -363,6 +400,14 @@ class StrategyBoard:
                 for s in each
             ]
             yield gate(fit.name, "suitability", fitting, fit.title)
+        if self._ways.keys:
+            liked = [("way", (s.campaign_id, s.candidate.channel)) if s.preferred_ways == "filter"
+                     else ALWAYS for s in each]  # fmt: skip
+            yield gate("preferred_way", "suitability", liked)
+        if self.suits:
+            suited = [("suit", (s.matching, s.offer.offer_id)) if s.matching else ALWAYS
+                      for s in each]  # fmt: skip
+            yield gate("not_matched", "suitability", suited)
         for rule in self.settings.contacts:
             governed = [
                 ("contact", rule.name) if rule.governs(s.candidate) else ALWAYS for s in each
@@ -388,13 +433,16 @@ class StrategyBoard:
         """Turn the names of conditions into columns of the flags, in the order of `flag`."""
         at = FIRST_RULE + len(self.rules)
         place: dict[Any, int] = {}
-        for kind, names in (
+        kinds: Iterable[tuple[str, Iterable[Any]]] = (
             ("offer", [offer.offer_id for offer in self._offers]),
             ("plan", [offer.offer_id for offer in self._offers]),
             ("channel", self._channels),
             ("contact", [rule.name for rule in self.settings.contacts]),
             ("campaign", self._campaigns),
-        ):
+            ("way", self._ways.keys),
+            ("suit", [(n, o.offer_id) for n, suit in self.suits.items() for o in suit.offers]),
+        )
+        for kind, names in kinds:
             for name in names:
                 place[kind, name] = at
                 at += 1

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 class PriceBookError(UserError):
-    """Prices that cannot be charged to other customers than those of the batch."""
+    """A price book that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class PriceBook:
         Whose batch, on the data of which date; empty and None for a book of no batch.
     limits
         In the order of the batch.
+    left_out
+        Limits whose price nobody could charge to a later customer, by name, with the reason by
+        language.
 
     Examples
     --------
@@ -82,11 +85,18 @@ class PriceBook:
     campaign_id: str = ""
     as_of: date | None = None
     limits: tuple[PricedLimit, ...] = field(default=())
+    left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def bonuses(self) -> PriceBook:
+        """The minimums alone, whose price is a bonus."""
+        few = tuple(limit for limit in self.limits if limit.price < 0)
+        return PriceBook(self.campaign_id, self.as_of, few)
 
     def charges(
         self, candidates: Sequence[Candidate], org_unit_id: Sequence[str | None] | pa.Array
     ) -> Floats:
-        """Return what each pair is charged, in the workspace's currency.
+        """Return what each pair is charged, in the workspace's currency; a bonus is below 0.
 
         Parameters
         ----------
@@ -141,6 +151,7 @@ class PriceBook:
                 }
                 for limit in self.limits
             ],
+            "left_out": {name: dict(reason) for name, reason in self.left_out.items()},
         }  # fmt: skip
 
     @classmethod
@@ -155,8 +166,9 @@ class PriceBook:
         try:
             limits = tuple(_limit_of(limit) for limit in written["limits"])
             as_of = date.fromisoformat(written["as_of"]) if written["as_of"] else None
-            return cls(written["campaign_id"], as_of, limits)
-        except (KeyError, TypeError, ValueError) as error:
+            left_out = {n: dict(why) for n, why in written.get("left_out", {}).items()}
+            return cls(written["campaign_id"], as_of, limits, left_out)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PriceBookError(
                 f"The price book {canonical_json(written)[:80]} is not whole: {error!r}.",
                 remedy="Decide the campaign again.",
@@ -168,7 +180,7 @@ class PriceBook:
         return json.dumps(self.to_json(), ensure_ascii=False)
 
 
-def price_book(
+def price_book(  # noqa: PLR0913 - who asks names the batch, and how its limits are told
     allocation: Allocation,
     limits: Sequence[Limit],
     candidates: Sequence[Candidate],
@@ -176,6 +188,7 @@ def price_book(
     campaign_id: str,
     as_of: date,
     org_unit_id: pa.Array | None = None,
+    units: Mapping[str, frozenset[str]] | None = None,
 ) -> PriceBook:
     """Keep the prices of a batch for later customers.
 
@@ -186,33 +199,50 @@ def price_book(
     campaign_id, as_of
         Whose batch, on the data of which date.
     org_unit_id
-        Unit of each customer of the batch, shape ``(n,)``, by which a limit's members are told.
+        Unit of each customer of the batch, shape ``(n,)``, by which the members of limits are
+        told that ``units`` does not name.
+    units
+        Org units whose customers a limit is for, by its name (a unit with all under it).
 
     Returns
     -------
     PriceBook
-        With every limit that has a price.
-
-    Raises
-    ------
-    PriceBookError
-        If a limit with a price is for some customers who are not just those of some units, or
-        its weight differs between customers: nobody could say what a later customer uses of it.
+        With every limit that has a price. Left out, with the reason, is a limit for customers who
+        are not just those of some units, or whose weight differs between customers: nobody could
+        say what a later customer uses of it.
     """
-    priced = []
+    priced: list[PricedLimit] = []
+    left_out: dict[str, Mapping[str, str]] = {}
     for limit, use in zip(limits, allocation.limits, strict=True):
         if use.price == 0:
             continue
-        units = _units_of(limit, org_unit_id)
-        weight = limit.weight if limit.weight.ndim == 1 else _common_weight(limit)
+        members = (units or {}).get(limit.name)
+        if members is None:
+            members = _units_of(limit, org_unit_id)
+        weight = _common_weight(limit)
+        if members is None or weight is None:
+            left_out[limit.name] = _NOT_OF_UNITS if members is None else _UNEVEN
+            continue
         uses = {c: float(w) for c, w in zip(candidates, weight, strict=True) if w > 0}
-        price = -use.price if use.kind == "minimum" else use.price
-        priced.append(PricedLimit(use.name, use.kind, use.unit, use.price_unit, price, uses, units))
-    return PriceBook(campaign_id, as_of, tuple(priced))
+        price = -use.price if limit.is_floor else use.price
+        priced.append(
+            PricedLimit(use.name, use.kind, use.unit, use.price_unit, price, uses, members)
+        )
+    return PriceBook(campaign_id, as_of, tuple(priced), left_out)
 
 
-def _units_of(limit: Limit, org_unit_id: pa.Array | None) -> frozenset[str]:
-    """Return the units whose customers are the limit's members; empty where all are."""
+_NOT_OF_UNITS: Mapping[str, str] = {
+    "en": "it binds customers who are not those of certain org units",
+    "zh": "其客户范围与组织单元不一致",
+}
+_UNEVEN: Mapping[str, str] = {
+    "en": "it weighs contacts differently from customer to customer",
+    "zh": "其占用量因客户而异",
+}
+
+
+def _units_of(limit: Limit, org_unit_id: pa.Array | None) -> frozenset[str] | None:
+    """Return the units whose customers are the members; empty where all are, None if no units."""
     if limit.members is None or limit.members.all():
         return frozenset()
     if org_unit_id is not None:
@@ -221,22 +251,15 @@ def _units_of(limit: Limit, org_unit_id: pa.Array | None) -> frozenset[str]:
         same = pc.is_in(org_unit_id, value_set=units).to_numpy(zero_copy_only=False)
         if len(inside) and not inside.null_count and np.array_equal(same, limit.members):
             return frozenset(units.to_pylist())
-    raise PriceBookError(
-        f"Limit '{limit.name}' binds customers who are not those of certain org units.",
-        remedy="Give it to all customers, or to those of some units.",
-        zh=f"限制“{limit.name}”的客户范围与组织单元不一致,无法用于单客户计价。",
-    )
+    return None
 
 
-def _common_weight(limit: Limit) -> Floats:
+def _common_weight(limit: Limit) -> Floats | None:
+    """Return the weight of each candidate, None where it differs between customers."""
     weight = np.asarray(limit.weight)
-    if (weight == weight[:1]).all():
-        return np.asarray(weight[0])
-    raise PriceBookError(
-        f"Limit '{limit.name}' weighs contacts differently from customer to customer.",
-        remedy="Give one weight per candidate.",
-        zh=f"限制“{limit.name}”的占用量因客户而异,无法用于单客户计价,请按候选给出统一占用量。",
-    )
+    if weight.ndim == 1:
+        return weight
+    return np.asarray(weight[0]) if len(weight) and (weight == weight[:1]).all() else None
 
 
 def _limit_of(written: Mapping[str, Any]) -> PricedLimit:

@@ -119,11 +119,14 @@ class Question:
     policy
         What the units may do, ``(n, m)``; None: everything.
     charge
-        What the limits used are worth, ``(n, m)``; 0 for what is planned already.
+        What the limits used are worth, ``(n, m)``, less the bonus of minimums it helps to meet;
+        for what is planned already the bonus alone, because its room is taken.
     by_hand
         What people left open, and what they forced, each ``(n, m)``; None: nobody stepped in.
     channel
         Only through this channel; None for all.
+    ways
+        What preferred ways of contact make of the chance, ``(n, m)``; None: no campaign asks.
     """
 
     flags: Mask
@@ -133,6 +136,7 @@ class Question:
     charge: Floats
     by_hand: tuple[Mask, Mask] | None
     channel: str | None = None
+    ways: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,8 +149,12 @@ class Assessed:
     forced: Mask | None
 
     def rank(self, *, top: int, group: NDArray[np.integer]) -> Ranking:
-        """Rank it; what a person forced comes first."""
-        score = np.where(self.keep, self.value, np.nan)
+        """Rank it; what a person forced comes first.
+
+        No bonus of a minimum makes up for a contact that loses money, as in the batch.
+        """
+        with np.errstate(invalid="ignore"):
+            score = np.where(self.keep & (self.value > 0), self.value, np.nan)
         if self.forced is not None:
             raised = self.charge + FIRST + np.nan_to_num(self.value)
             score = np.where(self.forced & self.keep, raised, score)
@@ -186,7 +194,12 @@ class Recommender:
         }
         self.column_of = {(s.campaign_id, s.candidate): i for i, s in enumerate(board.strategies)}
         self._channel = np.array([c.channel for c in board.candidates], dtype=np.str_)
-        self._of_unit: dict[str | None, tuple[Mask | None, Floats]] = {}
+        self._of_unit: dict[str | None, tuple[Mask | None, Floats, Floats]] = {}
+        self._bonuses = {
+            name: bonus
+            for name, book in self.situation.prices.items()
+            if (bonus := book.bonuses).limits
+        }
         mine = [o for o in self.situation.overrides if o.campaign_id in self.columns]
         self._by_hand = {o.customer_id: [p for p in mine if p.customer_id == o.customer_id]
                          for o in mine}  # fmt: skip
@@ -301,21 +314,29 @@ class Recommender:
             keep = (keep & left_open) | forced
         if question.channel is not None:
             keep &= self._channel == question.channel
-        context = 1.0 if question.moments is None else board.context(question.moments)
+        context = board.context(question.moments, question.ways)
         return Assessed(keep, board.value(question.numbers, context), question.charge, forced)
 
-    def of_units(self, units: pa.Array) -> tuple[Mask | None, Floats]:
-        """Return what units may do (None: everything) and what it is charged, each ``(n, m)``."""
+    def of_units(self, units: pa.Array) -> tuple[Mask | None, Floats, Floats]:
+        """Return what units may do (None: everything), what it is charged, and its bonus alone.
+
+        Each of shape ``(n, m)``; a bonus is a charge below 0.
+        """
+        charge = self._charges(self.situation.prices, units)
+        bonus = self._charges(self._bonuses, units)
+        if self.situation.policies is None:
+            return None, charge, bonus
+        pairs_of_policy = [(c.offer_id, c.channel) for c in self.board.candidates]
+        return self.situation.policies.allowed(units, pairs_of_policy), charge, bonus
+
+    def _charges(self, books: Mapping[str, PriceBook], units: pa.Array) -> Floats:
         charge = np.zeros((len(units), len(self.board.candidates)))
         for campaign, columns in self.columns.items():
-            book = self.situation.prices.get(campaign)
+            book = books.get(campaign)
             if book is not None and book.limits:
                 pairs = [self.board.candidates[i] for i in columns]
                 charge[:, columns] = book.charges(pairs, units)
-        if self.situation.policies is None:
-            return None, charge
-        pairs_of_policy = [(c.offer_id, c.channel) for c in self.board.candidates]
-        return self.situation.policies.allowed(units, pairs_of_policy), charge
+        return charge
 
     def by_hand(self, customer_id: pa.Array) -> tuple[Mask, Mask] | None:
         """Return what people left open and what they forced, each ``(n, m)``; None: nothing."""
@@ -358,7 +379,7 @@ class Recommender:
         taken = [self.column_of[pair] for pair in case.planned if pair in self.column_of]
         if taken:
             charge = charge.copy()
-            charge[0, taken] = 0.0
+            charge[0, taken] = found[2][0, taken]
         return Question(
             flags=self.board.flag(profile, case),
             numbers=self.board.number(profile),
@@ -367,6 +388,7 @@ class Recommender:
             charge=charge,
             by_hand=self.by_hand(pa.array([case.customer_id])) if stepped_in else None,
             channel=channel,
+            ways=self.board.way_factor(case.customer_id),
         )
 
     def _reason(self, column: int, profile: Profile, context: Collection[str]) -> Mapping[str, str]:

@@ -16,7 +16,8 @@ from bihuan.audience import Exclusion, Node
 from bihuan.decision.lever import NO_LEVERS, LeverBook
 from bihuan.decision.value import Candidate
 from bihuan.kernel import UserError
-from bihuan.offer import Offer
+from bihuan.offer import Matching, Offer
+from bihuan.strategy import PreferredWays
 from bihuan.strategy.lifecycle import Moment
 
 Mask = NDArray[np.bool_]
@@ -47,7 +48,7 @@ class Strategy:
         Chance that a contact ends in a sale, 0..1; NaN = not known.
     cost
         Of one contact, in the workspace's currency, >= 0.
-    risk_tag, kept_share
+    risk_tag, kept_share, preferred_ways, matching
         See :class:`bihuan.strategy.Campaign`.
     """
 
@@ -61,6 +62,8 @@ class Strategy:
     cost: float
     risk_tag: str | None = None
     kept_share: float = 1.0
+    preferred_ways: str = "off"
+    matching: str = ""
 
 
 class PairPolicy(Protocol):
@@ -203,6 +206,9 @@ class Cases:
     planned
         ``customer_id, campaign_id, offer_id, channel, step`` of contacts that the last batches
         planned; None: nothing.
+    suits
+        Which offers suit each by the principles of the board's ``suits``, by their name, each of
+        shape ``(n, n_offers)``.
     """
 
     customer_id: pa.Array
@@ -214,6 +220,7 @@ class Cases:
     org_unit_id: pa.Array | None = None
     held_out: Mapping[str, pa.Array] = field(default_factory=dict)
     planned: pa.Table | None = None
+    suits: Mapping[str, Mask] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +237,18 @@ class BoardRules:
         Key moments that raise or lower the chance of a sale.
     off
         Factors of the value to leave out; see :func:`bihuan.decision.expected_value`.
+    matchings
+        Matching principles by name, of which campaigns may ask that offers suit by them.
+    ways
+        Preferred ways of contact, for campaigns that ask for them; None: not known.
     """
 
     levers: LeverBook = NO_LEVERS
     contacts: tuple[ContactCap, ...] = ()
     moments: tuple[Moment, ...] = ()
     off: tuple[str, ...] = ()
+    matchings: Mapping[str, Matching] = field(default_factory=dict)
+    ways: PreferredWays | None = None
 
 
 def count_contacts(cases: Cases, rule: ContactCap, day: date) -> NDArray[np.int64]:

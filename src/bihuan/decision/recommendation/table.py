@@ -120,9 +120,10 @@ def _questions(
     row, column = _planned(recommender, cases)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        policy, charge = recommender.of_units(units[rows])
+        policy, charge, bonus = recommender.of_units(units[rows])
         here = (row >= rows.start) & (row < rows.stop)
-        charge[row[here] - rows.start, column[here]] = 0.0
+        at = row[here] - rows.start, column[here]
+        charge[at] = bonus[at]
         yield (
             rows,
             Question(
@@ -133,6 +134,7 @@ def _questions(
                 charge=charge,
                 by_hand=recommender.by_hand(cases.customer_id[rows]),
                 channel=channel,
+                ways=board.way_factors(cases.customer_id[rows]),
             ),
         )
 

@@ -283,7 +283,7 @@ def why(
 
 def _values(board: StrategyBoard, inquiry: Inquiry) -> tuple[Any, Any, Any]:
     number = board.number(inquiry.profile)
-    factor = 1.0 if inquiry.moments is None else board.context(inquiry.moments)
+    factor = board.context(inquiry.moments, board.way_factor(inquiry.case.customer_id))
     return board.value(number, factor), board.margin(number), factor
 
 

@@ -132,6 +132,11 @@ def _fatigue(rehearsal: Rehearsal) -> Reading:
     return max(shares, default=0.0)
 
 
+def _shortfall(rehearsal: Rehearsal) -> Reading:
+    missed = rehearsal.findings.certificate.missed
+    return missed[0].shortfall / missed[0].bound if missed else 0.0
+
+
 def _fairness(rehearsal: Rehearsal) -> Reading:
     ratios = [t.ratio for t in rehearsal.findings.fairness]
     known = [ratio for ratio in ratios if not isinstance(ratio, NotEstimable)]
@@ -155,6 +160,7 @@ _FIGURES: tuple[tuple[str, str, str, int, Callable[[Rehearsal], Reading]], ...] 
      lambda r: r.findings.forecast.loss_chance),
     ("overflow", "排不下的接触", "Contacts without room", LESS, lambda r: r.findings.load.overflow),
     ("peak_load", "最忙日容量占用", "Use of the fullest day", LESS, lambda r: r.findings.load.peak),
+    ("shortfall", "最低要求的最大缺口", "Largest missing share of a minimum", LESS, _shortfall),
     ("fatigue", "接触过多的客户占比", "Customers contacted too often", LESS, _fatigue),
     ("overlap", "与在途活动重叠占比", "Overlap with live campaigns", LESS,
      lambda r: r.findings.overlap.share),

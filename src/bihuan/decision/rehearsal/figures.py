@@ -16,13 +16,14 @@ from bihuan.decision.rehearsal.judge import (
 )
 from bihuan.decision.rehearsal.people import Fairness, Overlaps
 from bihuan.decision.rehearsal.reach import Sample
-from bihuan.decision.rehearsal.rehearsal import Findings, Simulation
+from bihuan.decision.rehearsal.rehearsal import Findings, LimitFact, Simulation
 from bihuan.kernel import NotEstimable
 
 CLEAR_P = 0.05  # a claim less far off could be chance
 CLEAR_CELL_P = 0.01  # shared between the cells
 TRIED = 50  # earlier contacts from which a cell is judged by itself
 UNEVEN_P = 0.01  # rates of groups less far apart could be chance
+NAMED = 3  # minimums named in one sentence
 BEYOND = 1e9  # stands for a ratio without bound
 
 
@@ -60,7 +61,6 @@ _NONE: Title = {}
 
 
 def _feasibility(findings: Findings, sample: Sample) -> Rows:
-    del sample
     ready, load, expected = findings.readiness, findings.load, findings.forecast
     planned = expected.contacts
     tight: Title = _NONE
@@ -80,7 +80,35 @@ def _feasibility(findings: Findings, sample: Sample) -> Rows:
     ]
     if ready.budget is not None:
         rows.append(("budget_use", expected.spend.mean / max(ready.budget, 1e-9), _NONE))
+    if any(limit.kind == "minimum" for limit in findings.certificate.limits):
+        missed = findings.certificate.missed
+        share = missed[0].shortfall / missed[0].bound if missed else 0.0
+        rows.append(("shortfall", share, missed_text(missed[:NAMED], sample)))
     return rows
+
+
+def missed_text(missed: tuple[LimitFact, ...], sample: Sample) -> Title:
+    """Name minimums with what they lack, raised to the whole audience; empty where none is.
+
+    Parameters
+    ----------
+    missed
+        Minimums that are missed.
+    sample
+        Of which customers.
+    """
+    if not missed:
+        return _NONE
+
+    def of_all(number: float) -> str:
+        return f"{number * sample.scale:,.4g}"
+
+    return {
+        "zh": "；".join(f"{m.name} 缺 {of_all(m.shortfall)}/{of_all(m.bound)}" for m in missed),
+        "en": "; ".join(
+            f"{m.name} lacks {of_all(m.shortfall)} of {of_all(m.bound)}" for m in missed
+        ),
+    }
 
 
 def _reasonableness(findings: Findings, sample: Sample) -> Rows:

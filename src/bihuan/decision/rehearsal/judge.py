@@ -79,6 +79,8 @@ _DEFAULTS: Mapping[str, tuple[tuple[str, str, str, float, float], ...]] = {
         ("overflow", "排不下的接触占比", "Contacts without room on any day", 0, 0.05),
         ("peak_load", "最忙日容量占用", "Use of capacity on the fullest day", 1, 1.2),
         ("budget_use", "预计支出占预算", "Expected spend over budget", 1, 1.1),
+        # the lot alone may hold out a few more of a small unit than its share
+        ("shortfall", "最低要求的最大缺口", "Largest missing share of a minimum", 0.05, 0.5),
         ("unmet", "未满足的前提条件", "Preconditions that do not hold", 0, 1),
         ("policy", "政策限制的条目", "Policies that take a part out of the plan", 0, 20),
         ("data_age", "数据天数", "Age of the data in days", 45, 92),

@@ -124,7 +124,8 @@ def scale_limits(limits: Sequence[Limit], sample: Sample) -> tuple[Limit, ...]:
     tuple of Limit
         Bounds divided by the sample's scale. Limits on the same thing for different customers
         (seats of many units) are rounded to whole numbers together, so that the sum is right
-        though each of them may be too small to be divided.
+        though each of them may be too small to be divided. Money and expected sales can be
+        divided and are not rounded.
     """
     if sample.is_whole:
         return tuple(limits)
@@ -132,7 +133,8 @@ def scale_limits(limits: Sequence[Limit], sample: Sample) -> tuple[Limit, ...]:
     found = []
     for limit in limits:
         bound = limit.bound / sample.scale
-        if limit.members is not None and np.isfinite(bound) and limit.weight.ndim == 1:
+        counts = limit.weight.ndim == 1 and bool((limit.weight % 1 == 0).all())
+        if limit.members is not None and np.isfinite(bound) and counts:
             key = (limit.kind, limit.weight.tobytes())
             total = carried.get(key, 0.0) + bound
             bound = np.floor(total + 0.5) - np.floor(carried.get(key, 0.0) + 0.5)

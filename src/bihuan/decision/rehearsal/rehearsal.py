@@ -51,19 +51,23 @@ class LimitFact:
 
     Parameters
     ----------
-    name, unit
+    name, kind, unit
         Of the limit.
     bound, usage
         In ``unit``, of the customers rehearsed.
     price
-        Value of one more unit, in the workspace's currency.
+        Value of one more unit (of a minimum one less), in the workspace's currency.
+    shortfall
+        What the contacts lack of a minimum, in ``unit``; 0 where nothing is missing.
     """
 
     name: str
+    kind: str
     unit: str
     bound: float
     usage: float
     price: float
+    shortfall: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,12 @@ class Certificate:
     bound: float
     gap: float
     limits: tuple[LimitFact, ...]
+
+    @property
+    def missed(self) -> tuple[LimitFact, ...]:
+        """The minimums that are missed, the one that lacks the greatest share first."""
+        short = [limit for limit in self.limits if limit.shortfall > 0]
+        return tuple(sorted(short, key=lambda limit: -limit.shortfall / limit.bound))
 
 
 @dataclass(frozen=True, slots=True)

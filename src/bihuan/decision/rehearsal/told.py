@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bihuan.decision.rehearsal.figures import missed_text
 from bihuan.decision.rehearsal.forecast import Interval
 from bihuan.decision.rehearsal.judge import PASS, Fact, Judgement
 from bihuan.decision.rehearsal.rehearsal import Rehearsal
@@ -20,6 +21,7 @@ _WORDS = {
         "reach": "触达", "step": "环节", "out": "剔除", "left": "剩余",
         "expected": "预期（{level} 区间）", "contacts": "接触", "conversions": "转化",
         "spend": "支出", "profit": "利润", "to": "至", "judged": "评判",
+        "missed": "未满足的最低要求",
     },
     "en": {
         "pass": "pass", "warn": "warning", "fail": "fail", "unknown": "not known",
@@ -30,7 +32,7 @@ _WORDS = {
         "reach": "Reach", "step": "Step", "out": "out", "left": "left",
         "expected": "Expected ({level} interval)", "contacts": "Contacts",
         "conversions": "Conversions", "spend": "Spend", "profit": "Profit", "to": "to",
-        "judged": "Judgements",
+        "judged": "Judgements", "missed": "Minimums that are missed",
     },
 }  # fmt: skip
 
@@ -104,6 +106,10 @@ def rehearsal_text(rehearsal: Rehearsal, language: str = "zh") -> str:
             )
         ),
     ]
+    missed = found.certificate.missed
+    if missed:
+        lines.append(f"## {words['missed']}")
+        lines += [f"- {missed_text((limit,), sample)[language]}" for limit in missed]
     return "\n".join(lines) + "\n"
 
 
