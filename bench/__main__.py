@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("ingest", "derive", "audience", "allocation", "deploy")
+NAMES = ("ingest", "derive", "audience", "allocation", "decisions", "deploy")
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from datetime import date
 from decimal import Decimal
-from statistics import median
 
 import pyarrow as pa
 import pytest
@@ -72,15 +71,6 @@ class TestPinnedToTheCustomer:
             assert nets == sorted(nets, reverse=True)
             assert nets[-1] > 0
             assert len({row["offer_id"] for row in rows}) == len(rows)
-
-    def test_answer_takes_less_than_a_millisecond_of_reckoning(self, live, customers):
-        live.ws.recommender.for_customer(customers[0], OCTOBER)
-        spent = []
-        for customer in customers[:300]:
-            begun = time.perf_counter()
-            live.ws.recommender.for_customer(customer, OCTOBER)
-            spent.append(time.perf_counter() - begun)
-        assert median(spent) < 0.004  # with the look-up of the profile; a busy machine allowed for
 
     def test_profile_as_a_web_page_sends_it(self, live, customers, listed):
         tags = live.ws.tags(OCTOBER)

@@ -156,7 +156,8 @@ def match_campaigns(
     ws, screen = open_here(workspace, as_json)
     found = ws.recommender.match(customer, as_of)
     rows: list[dict[str, Any]] = [
-        {"campaign": m.campaign_id, "title": screen.title(m.title), "offer": m.offer_id,
+        {"campaign": m.campaign_id, "title": screen.title(m.title),
+         "offer": screen.title(ws.catalogue.get(m.offer_id).title) if m.offer_id else "",
          "channel": screen.word("channel", m.channel) if m.channel else "",
          "net": None if m.fell_at else round(m.net, 2),
          "why not": screen.title(m.fell_title) if m.fell_at else ""}

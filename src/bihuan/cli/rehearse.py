@@ -62,11 +62,15 @@ def list_rehearsals(
     screen.table(
         [
             {"rehearsal": e.rehearsal_id, "campaign": e.campaign_id, "as of": str(e.as_of),
-             "customers": e.sample, "of": e.population, "verdict": e.verdict,
+             "customers": e.sample, "of": e.population,
+             "verdict": screen.word("verdict", e.verdict),
              **{name: round(score) for name, score in e.scores.items()}}
             for e in entries
-        ]
+        ],
+        whole=("rehearsal",),
     )  # fmt: skip
+    if not entries:
+        screen.say("还没有预演记录", "Nothing has been rehearsed yet")
     screen.result(entries)
 
 
@@ -117,10 +121,10 @@ def _tell(screen: Screen, rehearsal: Rehearsal) -> None:
     screen.say(
         f"接触 {expected.contacts:,}，预期转化 {middle.mean:,.0f}"
         f"（{expected.level:.0%} 区间 {middle.low:,.0f} 至 {middle.high:,.0f}），"
-        f"预期利润 {money.mean:,.0f}（{money.low:,.0f} 至 {money.high:,.0f}）",
+        f"预期利润 {money.mean:,.0f} {screen.money_unit}（{money.low:,.0f} 至 {money.high:,.0f}）",
         f"{expected.contacts:,} contacts, {middle.mean:,.0f} conversions expected "
         f"({expected.level:.0%} interval {middle.low:,.0f} to {middle.high:,.0f}), "
-        f"profit {money.mean:,.0f} ({money.low:,.0f} to {money.high:,.0f})",
+        f"profit {money.mean:,.0f} {screen.money_unit} ({money.low:,.0f} to {money.high:,.0f})",
     )
     for judgement in rehearsal.judgements:
         screen.say(judgement_text(judgement, "zh"), judgement_text(judgement, "en"))

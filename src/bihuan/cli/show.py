@@ -69,6 +69,7 @@ class Screen:
         *,
         title: str = "",
         units: Mapping[str, str] = NO_UNITS,
+        whole: Sequence[str] = (),
     ) -> None:
         """Show rows to a person as a table; a machine is told nothing.
 
@@ -81,6 +82,8 @@ class Screen:
         units
             Of columns of numbers: ``%`` for shares, ``money`` (or ``money/month``) for amounts,
             else what is written behind the heading.
+        whole
+            Columns that are not broken over lines, e.g. ids to be copied.
         """
         if self.as_json or not rows:
             return
@@ -89,7 +92,12 @@ class Screen:
         for name in rows[0]:
             head = heading(name, self.language, units.get(name, ""))
             is_number = all(_is_number(row[name]) for row in rows)
-            table.add_column(head, justify="right" if is_number else "left", overflow="fold")
+            table.add_column(
+                head,
+                justify="right" if is_number else "left",
+                overflow="fold",
+                no_wrap=name in whole,
+            )
         for row in rows:
             table.add_row(*(_cell(value, units.get(name, "")) for name, value in row.items()))
         self.out.print(table)
@@ -141,6 +149,8 @@ def _cell(value: Any, unit: str = "") -> str:
         return "—"
     if unit == "%":
         return f"{value:.1%}"
+    if unit and isinstance(value, float):
+        return f"{value:,.2f}"
     if isinstance(value, bool):
         return "✓" if value else ""
     if isinstance(value, int):

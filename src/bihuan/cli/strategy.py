@@ -20,7 +20,7 @@ app.add_typer(strategy_app, name="strategy")
 
 Axes = Annotated[list[str] | None, typer.Argument(help="Axes of the cells, e.g. stage value. 维度")]
 Name = Annotated[str, typer.Option(help="Name of the definition file. 定义文件名")]
-_SHOWN = ("size", "covered", "uncovered", "coverage", "strategy", "expected_value", "main_reason")
+_SHOWN = ("size", "covered", "coverage", "strategy", "expected_value", "main_reason")
 
 
 @strategy_app.command()

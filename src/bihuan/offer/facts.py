@@ -62,6 +62,11 @@ class Needs:
             self.nodes | other.nodes, self.numbers | other.numbers, self.texts | other.texts
         )
 
+    def missing(self, fields: Mapping[str, TagField]) -> tuple[str, ...]:
+        """Return the tags needed that are not among ``fields``, sorted."""
+        named = {tag for node in self.nodes for tag in tags_of(node)} | self.numbers | self.texts
+        return tuple(sorted(tag for tag in named if not _is_there(tag, fields)))
+
     def bound(self, fields: Mapping[str, TagField]) -> dict[Node, Node]:
         """Return each audience with its bound form.
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 LANGUAGES = ("zh", "en")
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "zh": {
-        "head": "# 客户 {customer} 营销方案(一户一案)",
-        "data": "数据日期 {as_of},接触日期 {day}",
+        "head": "# 客户 {customer} 营销方案（一户一案）",
+        "data": "数据日期 {as_of}，接触日期 {day}",
         "known": "## 客户概况",
         "offers": "## 推荐顺序",
         "nothing": "目前没有适合的推荐。",
-        "item": "{rank}. **{offer}**({channel};方案 {campaign}){hand}",
-        "money": "   - 预期价值 {value},名额占用 {charge},净值 {net}",
-        "hand": "(人工指定)",
+        "item": "{rank}. **{offer}**（{channel}；方案 {campaign}）{hand}",
+        "money": "   - 预期价值 {value}，名额价格 {charge}，净值 {net}",
+        "hand": "（人工指定）",
         "other": "## 未采用的方案",
-        "left": "- {title}:{why}",
+        "left": "- {title}：{why}",
         "laid": "## 人工干预",
-        "override": "- {at} {by}:{action} {offer}({reason})",
+        "override": "- {at} {by}：{action} {offer}（{reason}）",
     },
     "en": {
         "head": "# Plan for customer {customer}",
@@ -36,7 +36,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "offers": "## What to offer, in this order",
         "nothing": "Nothing suits the customer at present.",
         "item": "{rank}. **{offer}** ({channel}; campaign {campaign}){hand}",
-        "money": "   - expected value {value}, room used {charge}, net {net}",
+        "money": "   - expected value {value}, price of room {charge}, net {net}",
         "hand": " (laid down by hand)",
         "other": "## Campaigns not used",
         "left": "- {title}: {why}",
@@ -85,7 +85,7 @@ class CustomerPlan:
             raise UserError(
                 f"Customer id '{name}' cannot name a file.",
                 remedy="Read the plan with plan_for and save it yourself.",
-                zh=f"客户编号“{name}”不能用作文件名,请用 plan_for 读取后自行保存。",
+                zh=f"客户编号“{name}”不能用作文件名，请用 plan_for 读取后自行保存。",
             )
         folder.mkdir(parents=True, exist_ok=True)
         paths = []

@@ -316,8 +316,9 @@ class OfferDesk:
             See :meth:`PowerServices.arrange`.
         """
         services = self.power_services(name)
-        needs = services.needs(self._ws.catalogue)
-        facts = self._facts(needs, self._ws.tags(as_of), within)
+        needs, tags = services.needs(self._ws.catalogue), self._ws.tags(as_of)
+        _require_values(needs, tags)
+        facts = self._facts(needs, tags, within)
         return services.arrange(self._ws.catalogue, facts)
 
     def power_hint(self, customer_id: str, as_of: Day, *, name: str = "classes") -> StaffHint:
@@ -333,8 +334,9 @@ class OfferDesk:
             Name of the arrangement.
         """
         services = self.power_services(name)
-        needs = services.needs(self._ws.catalogue)
-        facts = facts_of_customer(needs, self._ws.tags(as_of), customer_id)
+        needs, tags = services.needs(self._ws.catalogue), self._ws.tags(as_of)
+        _require_values(needs, tags)
+        facts = facts_of_customer(needs, tags, customer_id)
         return services.hint(self._ws.catalogue, facts)
 
     def position_channels(self, as_of: Day, *, name: str = "classes") -> pa.Table:
@@ -353,8 +355,9 @@ class OfferDesk:
             See :meth:`PowerServices.position_channels`.
         """
         services = self.power_services(name)
-        needs = services.needs(self._ws.catalogue)
-        facts = read_facts(needs, self._ws.tags(as_of), engine=self._ws.engine)
+        needs, tags = services.needs(self._ws.catalogue), self._ws.tags(as_of)
+        _require_values(needs, tags)
+        facts = read_facts(needs, tags, engine=self._ws.engine)
         return services.position_channels(facts)
 
     # plan changes
@@ -401,3 +404,15 @@ class OfferDesk:
             pa.concat_tables(each).group_by("customer_id").aggregate([("overage_mb_sum", "mean")])
         )
         return mean.rename_columns({"overage_mb_sum_mean": "overage_mb"})
+
+
+def _require_values(needs: Needs, tags: TagTable) -> None:
+    """Refuse to arrange power services where customers have no power data."""
+    missing = needs.missing(tags.fields)
+    if missing:
+        names = ", ".join(missing)
+        raise UserError(
+            f"Power services ask for tags without values at {tags.as_of}: {names}.",
+            remedy="Take in the power tables and derive the customer tags of that date.",
+            zh=f"电力服务所需标签在 {tags.as_of} 没有值：{names}。请先接入电力数据表并派生客户标签。",
+        )

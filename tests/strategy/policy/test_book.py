@@ -1,7 +1,6 @@
 """What holds for a unit and an offer, who said it, and what may not be said."""
 
 import re
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -458,13 +457,6 @@ class TestProvince:
         assert mask.shape == (len(sellers), 36)
         # the province and eleven cities, four kinds of offer each
         assert len(calls) <= (1 + self.CITIES) * 4
-
-    def test_a_thousand_offers_take_milliseconds(self, province: PolicyBook) -> None:
-        province.resolve("g3-4-5-seller", "o1")
-        start = time.perf_counter()
-        for offer in range(self.OFFERS):
-            province.resolve("g3-4-5-seller", f"o{offer}")
-        assert time.perf_counter() - start < 0.25  # 5 ms when nothing else runs
 
     def test_what_if_in_the_whole_province_looks_only_where_something_is_said(
         self, province: PolicyBook

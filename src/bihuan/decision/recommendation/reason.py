@@ -36,6 +36,14 @@ _UNITS = {
     "order": ("单", " orders"),
     "click": ("次", " clicks"),
     "person": ("人", " persons"),
+    "user": ("户", " users"),
+    "line": ("个", " lines"),
+    "message": ("条", " messages"),
+    "fault": ("次", " faults"),
+    "attack": ("次", " attacks"),
+    "km": ("公里", " km"),
+    "m": ("米", " m"),
+    "kW": ("千瓦", " kW"),
     "kWh": ("度", " kWh"),
 }
 
@@ -69,6 +77,8 @@ class Wording:
         >>> words = Wording({}, {"tenure": "month", "arpu": "currency"}, {})
         >>> words.value("tenure", 26, "zh"), words.value("arpu", Decimal("86.5"), "en")
         ('26个月', '86.50 CNY')
+        >>> Wording({}, {"numbers": "line"}, {}).value("numbers", 1, "en")
+        '1 line'
         """
         place = LANGUAGES.index(language)
         unit = self.units.get(tag, "")
@@ -85,7 +95,10 @@ class Wording:
         if unit == "MB" and value >= 1024:
             value, unit = float(value) / 1024, "GB"
         ending = _UNITS.get(unit, (unit, f" {unit}" if unit else ""))[place]
-        return _number(value) + ending
+        number = _number(value)
+        if number == "1" and ending.startswith(" "):
+            ending = ending.removesuffix("s")
+        return number + ending
 
     def money(self, amount: Any, language: str) -> str:
         """Return an amount of the workspace's currency."""
@@ -146,8 +159,8 @@ def opening(strategy: Strategy, words: Wording, language: str) -> str:
     price = words.money(offer.price, language)
     if language == "zh":
         if offer.price <= 0:
-            return f"推荐“{title}”,不另收月费"
-        return f"推荐“{title}”,每月{price}" + (f",共{offer.months}个月" if offer.months > 1 else "")
+            return f"推荐“{title}”，不另收月费"
+        return f"推荐“{title}”，每月{price}" + (f"，共{offer.months}个月" if offer.months > 1 else "")
     if offer.price <= 0:
         return f"We suggest {title}, without a monthly charge"
     return f"We suggest {title} at {price} a month" + (
@@ -163,7 +176,7 @@ def closing(strategy: Strategy, language: str) -> str:
 
 def between(language: str) -> tuple[str, str]:
     """Return what stands before the facts and between two of them."""
-    return ("。您的情况:", "、") if language == "zh" else (". What speaks for it: ", "; ")
+    return ("。您的情况：", "、") if language == "zh" else (". What speaks for it: ", "; ")
 
 
 def say(

@@ -164,7 +164,7 @@ def _tile(place: tuple[float, float, float], tile: Tile | None) -> str:
         return f'<rect {box} fill="{EMPTY}"/>'
     depth = min(1.0, tile.depth)
     colour = ",".join(str(round(a + (b - a) * depth)) for a, b in zip(_LOW, _HIGH, strict=True))
-    ink = PAPER if depth > 0.55 else INK
+    ink = PAPER if depth > 0.68 else INK  # where white begins to be the more readable of the two
     middle = x + width / 2
     hint = f"<title>{escape(tile.hint)}</title>" if tile.hint else ""
     return (

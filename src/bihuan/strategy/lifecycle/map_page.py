@@ -13,12 +13,14 @@ _WORDS = {
            "offers": "商品", "channel": "渠道", "script": "话术", "staff": "人员",
            "segment": "客群", "stage": "阶段", "expected": "预计成交",
            "guide": "各阶段指引", "units": "各单元任务", "none": "未归类",
-           "homeless": "未落到单元的客户", "aim": "要点"},
+           "homeless": "未落到单元的客户", "aim": "要点", "among": "共 {size} 户",
+           "legend": "目标客户数（下方为该格客户总数）"},
     "en": {"size": "Customers", "target": "Target", "wanted": "To approach", "strategy": "Strategy",
            "offers": "Offers", "channel": "Channel", "script": "Script", "staff": "Staff",
            "segment": "Segment", "stage": "Stage", "expected": "Expected sales",
            "guide": "Guide by stage", "units": "Tasks by unit", "none": "None of them",
-           "homeless": "Customers without a unit", "aim": "Aim"},
+           "homeless": "Customers without a unit", "aim": "Aim",
+           "among": "of {size}", "legend": "Customers to approach, of all in the cell"},
 }  # fmt: skip
 _STYLE = (
     "body{font:14px/1.5 'Noto Sans SC','PingFang SC','Microsoft YaHei',sans-serif;color:#22313f;"
@@ -30,7 +32,9 @@ _STYLE = (
 )
 
 
-def draw_map_picture(map_: MarketingMap, language: str = "zh") -> str:
+def draw_map_picture(
+    map_: MarketingMap, language: str = "zh", *, titled: bool = True
+) -> str:
     """Draw units by life-cycle stage: how many to approach of how many, darker where more.
 
     Parameters
@@ -39,6 +43,8 @@ def draw_map_picture(map_: MarketingMap, language: str = "zh") -> str:
         The map.
     language
         ``zh`` or ``en``.
+    titled
+        Whether the map's title stands above; a page has its own.
 
     Returns
     -------
@@ -59,15 +65,15 @@ def draw_map_picture(map_: MarketingMap, language: str = "zh") -> str:
         target, size = sum(row.target for row in rows), sum(row.size for row in rows)
         names = sorted({row.strategy_id for row in rows if row.strategy_id})
         titles = [map_.life_cycle.strategy(name).title[language] for name in names]
-        note = f"/ {size:,} {words['size']}"
+        note = words["among"].format(size=f"{size:,}")
         tiles[place] = Tile(f"{target:,}", note, target / most, "; ".join(titles))
     heads = [
         words["none"] if code == NOWHERE else map_.life_cycle.stage(code).title[language]
         for code in stages
     ]
-    subtitle = f"{words['target']} / {words['size']} · {map_.as_of.isoformat()}"
+    subtitle = f"{words['legend']} · {map_.as_of.isoformat()}"
     rows_ = [map_.units[unit][language] for unit in units]
-    return draw_tiles(map_.plan.title[language], subtitle, rows_, heads, tiles)
+    return draw_tiles(map_.plan.title[language] if titled else "", subtitle, rows_, heads, tiles)
 
 
 def write_map_page(map_: MarketingMap, language: str = "zh") -> str:
@@ -85,7 +91,7 @@ def write_map_page(map_: MarketingMap, language: str = "zh") -> str:
     parts = [
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
-        draw_map_picture(map_, language),
+        draw_map_picture(map_, language, titled=False),
         f"<h2>{words['guide']}</h2>",
     ]
     for stage in map_.life_cycle.in_order:

@@ -421,8 +421,8 @@ class PolicyBook:
         except UserError as error:
             raise type(error)(
                 f"{statement.place}: {error.message}",
-                remedy=error.remedy,
-                zh=f"{statement.place}:{error.zh}",
+                remedy=f"{error.remedy} Otherwise change the statement or take it out.",
+                zh=f"{statement.place}：{error.zh}否则请修改或删除该条政策。",
             ) from error
 
 
