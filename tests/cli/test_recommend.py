@@ -107,3 +107,34 @@ class TestRecommend:
         assert "nobody" in told["message"]
         told = run("recommend", "why", "gone", "nobody", "--as-of", AS_OF, code=2)
         assert "gone" in told["message"]
+
+
+class TestWordsForPeople:
+    @pytest.fixture
+    def say(self, folder, capsys, monkeypatch):
+        def call(*words, language):
+            monkeypatch.setenv("BIHUAN_LANG", language)
+            monkeypatch.setattr(sys, "argv", ["bihuan", *words, "--workspace", str(folder)])
+            main()
+            return capsys.readouterr().out
+
+        return call
+
+    def test_amounts_have_a_currency_and_channels_a_name(self, say, run):
+        first = run("recommend", "list", "--as-of", AS_OF)["first"][0]
+        told = say("recommend", "list", "--as-of", AS_OF, language="zh")
+        assert "净值（元）" in told
+        assert {"sms": "短信", "outbound": "外呼"}[first["channel"]] in told
+        assert "话费合约" in told
+        assert "net (CNY)" in say("recommend", "list", "--as-of", AS_OF, language="en")
+
+    def test_an_event_that_no_trigger_waits_for_is_told(self, say):
+        event = ["e9", "visit", "c000000001", "--at", "2026-11-02T10:00:00+08:00"]
+        told = say("recommend", "event", *event, "--as-of", AS_OF, language="en")
+        assert "No trigger waits" in told
+        assert "query" in told
+
+    def test_nothing_to_recommend_says_where_to_look(self, say):
+        told = say("recommend", "customer", "c000000001", "--channel", "hall", "--as-of", AS_OF,
+                   language="en")  # fmt: skip
+        assert "bihuan recommend campaigns c000000001" in told

@@ -131,6 +131,10 @@ class TestCoverage:
         picture = centre.ws.strategy.draw(cube, "stage", "value").read_text(encoding="utf-8")
         assert picture.startswith("<svg")
         assert "衰退期" in picture
+        drawn = centre.ws.strategy.draw(cube, "stage", "value", language="en")
+        picture = drawn.read_text(encoding="utf-8")
+        assert "Decline" in picture
+        assert "衰退期" not in picture
         told = shell("strategy", "cube", "stage", "--as-of", "2026-10-31", workspace=centre.folder)
         assert told.code == 0
         assert sum(row["size"] for row in told.result) == 2010

@@ -95,6 +95,9 @@ class TestStages:
 
     def test_g03_decline_is_warned_of_in_time(self, centre) -> None:
         """及时预警: of those warned about more leave in the month after than of the others."""
+        with pytest.raises(bh.UserError, match="Log them first") as caught:
+            centre.ws.strategy.check_warnings("2026-05-31", "2026-06-30")
+        assert "衰退预警记录" in caught.value.text("zh")
         records = {"warning": [], "urgent": []}
         months = (date(2026, 7, 31), date(2026, 8, 31), SEPTEMBER, OCTOBER)
         for day in months[:2]:
@@ -190,7 +193,12 @@ class TestMarketingMap:
                 assert sum(r.target for r in mine) <= mine[0].staff * per_head
 
     def test_b59_as_a_picture_and_a_page_for_each_tier(self, centre, shell) -> None:
-        told = shell("strategy", "map", "--as-of", "2026-10-31", workspace=centre.folder)
+        ask = ("strategy", "map", "--as-of", "2026-10-31")
+        told = shell(*ask, workspace=centre.folder)
+        page = Path(told.result["files"][1]).read_text(encoding="utf-8")
+        assert "Guide by stage" in page
+        assert "各阶段指引" not in page
+        told = shell(*ask, workspace=centre.folder, language="zh")
         assert told.code == 0
         assert told.result["units"] > 20
         assert sum(row["size"] for row in told.result["rows"]) == 2010

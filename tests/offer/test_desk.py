@@ -111,6 +111,18 @@ class TestUpgrades:
             shop.offer_desk.upgrades.confirm(draft.order_id, customer_id="c000000002")
 
 
+class TestPowerServices:
+    def test_without_power_data_the_tags_that_lack_values_are_named(self, shop: Any) -> None:
+        for ask in (
+            shop.offer_desk.power_classes,
+            shop.offer_desk.position_channels,
+            lambda day: shop.offer_desk.power_hint("c000000001", day),
+        ):
+            with pytest.raises(UserError, match="without values.*power_bill_mean") as caught:
+                ask(DAY)
+            assert "没有值" in caught.value.text("zh")
+
+
 class TestCommands:
     def test_check(self, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
         code, told = run(capsys, shop, "check")
@@ -128,6 +140,12 @@ class TestCommands:
     def test_tiers(self, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
         code, told = run(capsys, shop, "tiers", "--tiers", "1", "--as-of", str(DAY))
         assert (code, told["sizes"]) == (0, [200.0])
+
+    def test_tiers_of_given_sizes(self, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        _, told = run(capsys, shop, "tiers", "--sizes", "150,300", "--as-of", str(DAY))
+        assert set(told["sizes"]) <= {150.0, 300.0}
+        code, told = run(capsys, shop, "tiers", "--sizes", "150,much", "--as-of", str(DAY))
+        assert (code, told["error"]) == (2, "UserError")
 
     def test_upgrade_says_why_not(self, shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
         rows = shop.offer_desk.upgrades.recommend(DAY).table().to_pylist()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bihuan.cli import main
+from bihuan.decision import explain
 from bihuan.decision.rehearsal import judge_findings, rehearsal_text
 from bihuan.step.limits import LimitUnitError
 
@@ -202,6 +203,23 @@ class TestPrices:
 @pytest.fixture(scope="module")
 def found(op):
     return op.ws.rehearsals.run("limited", AS_OF)
+
+
+class TestTold:
+    def test_a_bonus_is_called_one_in_both_explanations(self, op):
+        plan = op.plans["limited"]
+        column = [c.name for c in plan.inputs.candidates].index("video_pass · outbound · 1")
+        units = plan.inputs.org_unit_id.to_pylist()
+        row = next(i for i, j in enumerate(plan.allocation.choice) if j == column
+                   and "county-130201" in op.tree.path(units[i]))  # fmt: skip
+        customer = plan.inputs.customer_id[row].as_py()
+        zh, en = (explain(plan, customer, language).text for language in ("zh", "en"))
+        assert "满足最低要求加分" in zh
+        assert f"有助于满足最低要求:{PACK}" in zh
+        assert "for the minimums it helps to meet, leaves" in en
+        told = op.ws.recommender.why("limited", customer, AS_OF)
+        assert told.weighed[0].charges[PACK] < 0
+        assert "the minimums it helps to meet add" in told.text["en"]
 
 
 class TestRehearsed:

@@ -11,6 +11,7 @@ import pytest
 import bihuan as bh
 from bihuan.kernel import DefectError, FixedClock, UserError
 from bihuan.kernel.document import DocumentError
+from bihuan.pack import PACKS
 from bihuan.strategy import PolicyChange, PolicyConflictError, UnknownPolicyError
 from bihuan.workspace import policy_desk
 
@@ -156,8 +157,16 @@ class TestBook:
     def test_without_org_units_policies_say_so(self, tmp_path: Path) -> None:
         bare = open_at(tmp_path / "bare")
         (bare.layout.root / "policies" / "p.yaml").write_text("policies: []", encoding="utf-8")
-        with pytest.raises(UserError, match="org_unit"):
+        with pytest.raises(UserError, match="has no table org_unit") as caught:
             bare.policies.book()
+        assert "policies/" in caught.value.text("zh")
+
+    def test_the_sample_elsewhere_names_statement_and_way_out(self, ws: bh.Workspace) -> None:
+        ws.install(PACKS["sample"])
+        with pytest.raises(UserError, match=r"(province|city-1301)\.yaml") as caught:
+            ws.policies.book()
+        assert "change the statement or take it out" in caught.value.text("en")
+        assert "修改或删除" in caught.value.text("zh")
 
     def test_the_tree_of_a_date_is_the_newest_up_to_it(self, ws: bh.Workspace) -> None:
         assert len(ws.policies.tree("2026-11-15")) == 3

@@ -101,7 +101,7 @@ def match_offers(
 def set_tiers(
     as_of: AsOf,
     tiers: Annotated[int, typer.Option(help="At most so many sizes. 档次数")] = 3,
-    sizes: Annotated[str, typer.Option(help="Sizes to choose from in MB: 1024,5120. 候选档次")] = "",
+    sizes: Annotated[str, typer.Option(help="Sizes in MB: 1024,5120. 候选档次")] = "",
     within: Annotated[str, typer.Option(help="Whose consumption. 客户群")] = "everyone",
     workspace: Folder = HERE,
     as_json: AsJson = False,

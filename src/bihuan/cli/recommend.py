@@ -230,7 +230,8 @@ def take_event(
 ) -> None:
     """Hold an event against the triggers; say what fired and what did not. 事件触发.
 
-    Example: bihuan recommend event e1 visit c012 --at 2026-11-02T10:00:00+08:00 --as-of 2026-10-31
+    Example: bihuan recommend event e1 configure c012 --page broadband/configure
+    --at 2026-11-02T10:00:00+08:00 --as-of 2026-10-31
     """
     ws, screen = open_here(workspace, as_json)
     try:

@@ -147,14 +147,16 @@ def _is_number(value: Any) -> bool:
 def _cell(value: Any, unit: str = "") -> str:
     if value is None:
         return "—"
-    if unit == "%":
-        return f"{value:.1%}"
-    if unit and isinstance(value, float):
-        return f"{value:,.2f}"
     if isinstance(value, bool):
         return "✓" if value else ""
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return str(value)
+    return _decimal(value, unit) if isinstance(value, float) else str(value)
+
+
+def _decimal(value: float, unit: str) -> str:
+    if unit == "%":
+        return f"{value:.1%}"
+    if unit:
+        return f"{value:,.2f}"
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -84,7 +84,9 @@ def coverage(
         zh = "、".join(word("channel", part.title["zh"], "zh") for part in parts)
         en = ", ".join(word("channel", part.title["en"], "en") for part in parts)
         if parts:
-            screen.say(f"{reach.title['zh']}未覆盖：{zh}", f"{reach.title['en']}, not covered: {en}")
+            screen.say(
+                f"{reach.title['zh']}未覆盖：{zh}", f"{reach.title['en']}, not covered: {en}"
+            )
     screen.result(rows)
 
 
@@ -130,11 +132,13 @@ def lifecycle(
     screen.table(
         [
             {"stage": screen.title(fact.title), "size": fact.size,
-             "value": fact.mean_value if isinstance(fact.mean_value, float) else None,
+             "monthly_value": (
+                 fact.mean_value if isinstance(fact.mean_value, float) else None
+             ),
              "leaving": fact.leaving_rate if isinstance(fact.leaving_rate, float) else None}
             for fact in report.stages
         ],
-        units={"value": "money/month", "leaving": "%"},
+        units={"monthly_value": "money", "leaving": "%"},
     )  # fmt: skip
     if earlier is None:
         screen.say("月离网率需用 --earlier 给出对比日期", "Leaving rates need --earlier DAY")
@@ -240,9 +244,9 @@ def _cells(ws: Workspace, screen: Screen, cube: Cube, axes: list[str]) -> list[d
         }
         row |= {name: cell[name] for name in _SHOWN}
         title = strategies.get(cell["strategy"])
-        row["strategy"] = cell["strategy"] if title is None else screen.title(title)
-        row["main_reason"] = _reason(screen, cube, cell["main_reason"])
-        rows.append(row)
+        named = {"strategy": cell["strategy"] if title is None else screen.title(title)}
+        reason = {"main_reason": _reason(screen, cube, cell["main_reason"])}
+        rows.append(row | named | reason)
     return rows
 
 

@@ -13,6 +13,7 @@ values serve the batch and one profile at the counter. With the batch's shadow p
 """
 
 from bihuan.decision.allocation.allocate import Allocation, LimitUse, allocate
+from bihuan.decision.allocation.files import PairFiles, allocate_files, write_pairs
 from bihuan.decision.allocation.limit import AllocationError, Limit
 from bihuan.decision.allocation.pairs import Pairs, open_pairs
 from bihuan.decision.allocation.rules import ContactRules, Lag, Window
@@ -96,6 +97,9 @@ __all__ = [
     "AllocationError",
     "LimitUse",
     "allocate",
+    "PairFiles",
+    "write_pairs",
+    "allocate_files",
     "PHASES",
     "Stage",
     "Funnel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -122,9 +123,10 @@ def _alternative(plan: Plan, row: int, candidate: int) -> Alternative:
 
 _WORDS = {
     "en": {
-        "chosen": "Planned: {name}. Expected value {value:.2f}, less {charge:.2f} for the limits "
-        "it uses, leaves {net:.2f}.",
-        "second": "Next best: {name}, value {value:.2f}, charge {charge:.2f}, leaves {net:.2f}.",
+        "chosen": "Planned: {name}. Expected value {value:.2f}, {price} leaves {net:.2f}.",
+        "second": "Next best: {name}, value {value:.2f}, {price} leaves {net:.2f}.",
+        "charge": "less {charge:.2f} for the limits it uses,",
+        "bonus": "with {bonus:.2f} for the minimums it helps to meet,",
         "no_second": "No other candidate passed the funnel.",
         "better_full": "{name} would leave more ({net:.2f}), but had no room left.",
         "binding": "Scarce: {prices}.",
@@ -140,8 +142,10 @@ _WORDS = {
         "room left.",
     },
     "zh": {
-        "chosen": "计划:{name}。价值 {value:.2f},名额价格 {charge:.2f},净值 {net:.2f}。",
-        "second": "次优:{name},价值 {value:.2f},名额价格 {charge:.2f},净值 {net:.2f}。",
+        "chosen": "计划:{name}。价值 {value:.2f},{price},净值 {net:.2f}。",
+        "second": "次优:{name},价值 {value:.2f},{price},净值 {net:.2f}。",
+        "charge": "名额价格 {charge:.2f}",
+        "bonus": "满足最低要求加分 {bonus:.2f}",
         "no_second": "没有其他候选通过漏斗。",
         "better_full": "{name} 的净值更高({net:.2f}),但已无名额。",
         "binding": "紧缺:{prices}。",
@@ -165,15 +169,15 @@ def _tell(
     if chosen is None:
         if passed:
             key = "priced" if passed[0].net <= 0 else "full"
-            return words[key].format(**_figures(passed[0]))
+            return words[key].format(**_figures(passed[0], words))
         stage = plan.funnel.counts[int(plan.funnel.reason()[row])]
         return words["fell"].format(stage=stage.title.get(language, stage.name))
     others = [alternative for alternative in passed if alternative is not chosen]
-    sentences = [words["chosen"].format(**_figures(chosen))]
+    sentences = [words["chosen"].format(**_figures(chosen, words))]
     if others and others[0].net > chosen.net:
-        sentences.append(words["better_full"].format(**_figures(others[0])))
+        sentences.append(words["better_full"].format(**_figures(others[0], words)))
     elif others:
-        sentences.append(words["second"].format(**_figures(others[0])))
+        sentences.append(words["second"].format(**_figures(others[0], words)))
     else:
         sentences.append(words["no_second"])
     for key, is_floor in (("binding", False), ("wanted", True)):
@@ -195,8 +199,10 @@ def _tell(
     return " ".join(sentences) if language == "en" else "".join(sentences)
 
 
-def _figures(alternative: Alternative) -> dict[str, object]:
+def _figures(alternative: Alternative, words: Mapping[str, str]) -> dict[str, object]:
+    price = words["bonus" if alternative.charge < 0 else "charge"]
     return {
+        "price": price.format(charge=alternative.charge, bonus=-alternative.charge),
         "name": alternative.candidate.name,
         "value": alternative.value,
         "charge": alternative.charge,

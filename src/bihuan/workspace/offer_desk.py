@@ -414,5 +414,6 @@ def _require_values(needs: Needs, tags: TagTable) -> None:
         raise UserError(
             f"Power services ask for tags without values at {tags.as_of}: {names}.",
             remedy="Take in the power tables and derive the customer tags of that date.",
-            zh=f"电力服务所需标签在 {tags.as_of} 没有值：{names}。请先接入电力数据表并派生客户标签。",
+            zh=f"电力服务所需标签在 {tags.as_of} 没有值：{names}。"
+            "请先接入电力数据表并派生客户标签。",
         )

@@ -237,7 +237,8 @@ class Policies:
             raise UserError(
                 "Policies hold for org units, and the lake has no table org_unit.",
                 remedy="Take in table org_unit, or remove the files of policies/.",
-                zh="政策按组织单元生效，但数据湖中没有 org_unit 表。请接入该表，或移除 policies/ 中的文件。",
+                zh="政策按组织单元生效，但数据湖中没有 org_unit 表。"
+                "请接入该表，或移除 policies/ 中的文件。",
             )
         if as_of is None:
             return view.get("org_unit").as_of

@@ -78,6 +78,14 @@ class TestLimits:
         # rounding each by itself would leave no seat at all
         assert sum(round(7 / 15) for _ in seats) == 0
 
+    def test_expected_sales_of_a_unit_can_be_divided(self):
+        here = np.zeros(100, dtype=np.bool_)
+        floor = Limit("sales", "minimum", np.array([0.2, 0.1]), 7, here)
+        seats = Limit("seats", "capacity", np.ones(2), 7, here)
+        sales, whole = scale_limits((floor, seats), Sample(100, 1500))
+        assert sales.bound == pytest.approx(7 / 15)
+        assert whole.bound == 0  # seeded defect: rounded, the minimum would vanish
+
     def test_the_whole_keeps_its_limits(self):
         limits = (Limit("a", "capacity", np.ones(2), 7),)
         assert scale_limits(limits, Sample(10, 10)) == limits

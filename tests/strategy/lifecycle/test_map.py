@@ -144,6 +144,15 @@ class TestPages:
             assert all(word in page for word in words)
             assert page.count("<h3>") == 5 + 2
             assert "<script" not in page
+            title = made.plan.title[language]
+            assert page.count(f">{title}<") == 2  # in the head and as heading, not in the picture
+
+    def test_targets_stand_among_all_customers_of_the_cell(self, made) -> None:
+        for language, among in (("zh", "共 {} 户"), ("en", "of {}")):
+            picture = draw_map_picture(made, language)
+            size = sum(r.size for r in made.rows if (r.unit_id, r.stage) == (
+                made.rows[0].unit_id, made.rows[0].stage))  # fmt: skip
+            assert among.format(size) in picture
 
     def test_the_table_has_wording_and_targets(self, made) -> None:
         rows = made.table("en").to_pylist()

@@ -167,11 +167,13 @@ def allocate_files(  # noqa: PLR0913 - the choices of allocate, and where from a
     ----------
     files
         The customers.
-    limits, rules, tolerance, progress, unit
-        See :func:`bihuan.decision.allocate`; ``members`` of limits have one entry per group.
+    limits
+        ``members`` have one entry per group, weights one per candidate.
     out
         Folder that receives a part of choices for each part of customers: the columns that were
         carried over, and ``contacts`` (list of candidates). It stands there whole or not at all.
+    rules, tolerance, progress, unit
+        See :func:`bihuan.decision.allocate`.
 
     Returns
     -------

@@ -47,34 +47,40 @@ def price_part(first, last, market, weight, wide, counts, measured, table):
     )
     none = tariff.shape[1]
     n_measures = measures.shape[0]
+    widest = wide.max()
     total = 0.0
     block = 0.0
     for i in range(first, last):
         g = group[i]
         best, second = 0.0, -np.inf
-        chosen, rival = none, none
-        at = start[i]
+        at = np.int64(-1)
         key = key_of(i, keys, first_key)
-        for e in range(at, start[i + 1]):
-            j = candidate[e]
-            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
-            if net > best:
-                second, rival = best, chosen
-                best, chosen = net, np.int64(j)
-                at = e
-            elif net > second:
-                second, rival = net, np.int64(j)
+        for e in range(start[i], start[i + 1]):
+            net = net_of(e, candidate[e], g, key, value, measures, tariff, rates, words, jitter)
+            second = max(second, min(best, net))  # selections, not branches: those would be
+            at = e if net > best else at  # guessed wrong too often
+            best = max(best, net)
+        chosen = none
+        if at >= 0:
+            chosen = np.int64(candidate[at])
+            for k in range(n_measures):
+                measured[k, g, chosen] += np.float64(measures[k, at])
         block += best * weight[g]
         if i % _BLOCK == 0:
             total += block
             block = 0.0
         counts[g, chosen] += 1
-        if chosen != none:
-            for k in range(n_measures):
-                measured[k, g, chosen] += np.float64(measures[k, at])
-        width = max(wide[chosen], wide[rival])
-        if best - second < width:
-            table[g, chosen, rival] += 1.0 / width
+        if best - second < widest:  # few: only now it matters who is second
+            rival = none
+            for e in range(start[i], start[i + 1]):
+                if e != at:
+                    j = candidate[e]
+                    net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+                    if net == second:
+                        rival = np.int64(j)
+            width = max(wide[chosen], wide[rival])
+            if best - second < width:
+                table[g, chosen, rival] += 1.0 / width
     return total + block
 
 
@@ -135,26 +141,36 @@ def mark_core(first, last, market, slack, kept, counts, measured):
         market
     )
     n_measures = measures.shape[0]
+    widest = np.zeros(slack.shape[0])
+    for g in range(len(widest)):
+        widest[g] = slack[g].max()
     worth, block, customers, pairs = 0.0, 0.0, 0, 0
     for i in range(first, last):
         g = group[i]
         key = key_of(i, keys, first_key)
-        floor = 0.0
-        chosen = np.int64(-1)
-        at = start[i]
+        best, second = 0.0, -np.inf
+        at = np.int64(-1)
         for e in range(start[i], start[i + 1]):
-            j = np.int64(candidate[e])
-            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
-            low = net - slack[g, j]
-            if low > floor:
-                floor, chosen, at = low, j, e
+            net = net_of(e, candidate[e], g, key, value, measures, tariff, rates, words, jitter)
+            second = max(second, min(best, net))
+            at = e if net > best else at
+            best = max(best, net)
         rivals = 0
-        for e in range(start[i], start[i + 1]):
-            j = np.int64(candidate[e])
-            net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
-            high = net + slack[g, j]
-            if high > floor and j != chosen:
-                rivals += 1
+        chosen = np.int64(-1) if at < 0 else np.int64(candidate[at])
+        if best - second <= 2.0 * widest[g]:  # few: only they have to be looked at closely
+            floor = 0.0
+            chosen = np.int64(-1)
+            for e in range(start[i], start[i + 1]):
+                j = np.int64(candidate[e])
+                net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+                low = net - slack[g, j]
+                if low > floor:
+                    floor, chosen, at = low, j, np.int64(e)
+            for e in range(start[i], start[i + 1]):
+                j = np.int64(candidate[e])
+                net = net_of(e, j, g, key, value, measures, tariff, rates, words, jitter)
+                if net + slack[g, j] > floor and j != chosen:
+                    rivals += 1
         if rivals > 0:
             if chosen >= 0:
                 rivals += 1

@@ -160,7 +160,9 @@ def opening(strategy: Strategy, words: Wording, language: str) -> str:
     if language == "zh":
         if offer.price <= 0:
             return f"推荐“{title}”，不另收月费"
-        return f"推荐“{title}”，每月{price}" + (f"，共{offer.months}个月" if offer.months > 1 else "")
+        return f"推荐“{title}”，每月{price}" + (
+            f"，共{offer.months}个月" if offer.months > 1 else ""
+        )
     if offer.price <= 0:
         return f"We suggest {title}, without a monthly charge"
     return f"We suggest {title} at {price} a month" + (

@@ -320,7 +320,9 @@ _WORDS = {
         "because": ",因为{reasons}",
         "value": "{rank}. {offer}({channel}):成交概率 {propensity:.1%} × 单笔收益 {margin:.2f}"
         " × 情境 {context:g} × 杠杆 {lever:g} − 成本 {cost:.2f} = 价值 {value:.2f};"
-        "名额价格 {charge:.2f},净值 {net:.2f}{fell}。",
+        "{price},净值 {net:.2f}{fell}。",
+        "charge": "名额价格 {charge:.2f}",
+        "bonus": "满足最低要求加分 {bonus:.2f}",
         "out": ",在“{stage}”环节被剔除",
         "treatment": "已列入计划并将接触(抽签概率 {treatment_probability:.3f},层“{stratum}”)。",
         "control": "已列入计划,抽签留作对照,不接触(接触概率 {treatment_probability:.3f},"
@@ -334,8 +336,10 @@ _WORDS = {
         "fell": "Nothing: the customer fell at '{stage}'{why}.",
         "because": ", because {reasons}",
         "value": "{rank}. {offer} ({channel}): chance {propensity:.1%} x margin {margin:.2f} x "
-        "context {context:g} x lever {lever:g} - cost {cost:.2f} = value {value:.2f}; the limits "
-        "it uses are worth {charge:.2f}, which leaves {net:.2f}{fell}.",
+        "context {context:g} x lever {lever:g} - cost {cost:.2f} = value {value:.2f}; {price} "
+        "{net:.2f}{fell}.",
+        "charge": "the limits it uses are worth {charge:.2f}, which leaves",
+        "bonus": "the minimums it helps to meet add {bonus:.2f}, which makes",
         "out": "; fell at '{stage}'",
         "treatment": "Planned, to be contacted (chance {treatment_probability:.3f} by lot, stratum "
         "'{stratum}').",
@@ -370,12 +374,14 @@ def _tell(
         sentences.append(words[inquiry.logged["arm"]].format(**inquiry.logged))
     for rank, item in enumerate(ranked, 1):
         fell = words["out"].format(stage=titles[item.fell_at]) if item.fell_at else ""
+        price = words["bonus" if item.charge < 0 else "charge"]
         sentences.append(
             words["value"].format(
-                rank=rank, offer=item.title.get(language, item.candidate.offer_id),
+                price=price.format(charge=item.charge, bonus=-item.charge), rank=rank,
+                offer=item.title.get(language, item.candidate.offer_id),
                 channel=item.candidate.channel, propensity=item.propensity, margin=item.margin,
                 context=item.context, lever=item.lever, cost=item.cost, value=item.value,
-                charge=item.charge, net=item.net, fell=fell,
+                net=item.net, fell=fell,
             )
         )  # fmt: skip
     rival = next((match for match in inquiry.rivals if not match.fell_at), None)

@@ -21,7 +21,7 @@ from bihuan.strategy.cube.counts import Contacts, Groups, Reason
 from bihuan.strategy.cube.coverage import CoverageReport, Part, Reach, measure_coverage
 from bihuan.strategy.cube.cube import ELSEWHERE, Cube
 from bihuan.strategy.cube.definition import CellRule, CubeDefinition, StrategyTable, load_cube
-from bihuan.strategy.cube.picture import Tile, draw_cube, draw_tiles, axis_title
+from bihuan.strategy.cube.picture import Tile, axis_title, draw_cube, draw_tiles
 from bihuan.strategy.cube.reading import Reading, band_bits, band_number, read_rule
 from bihuan.strategy.cube.tune import Proposal, compare_cubes, propose_changes
 

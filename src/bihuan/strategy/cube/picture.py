@@ -76,7 +76,7 @@ def draw_tiles(
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full} {height}" '
         f'width="{full}" height="{height}" role="img" font-family="{FONT}">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(title or subtitle)}</title>",
         f'<rect width="{full}" height="{height}" fill="{PAPER}"/>',
         _text(_PAD, _PAD + 16, title, 20),
         _text(_PAD, _PAD + 40, subtitle, 12.5, fill=FAINT),

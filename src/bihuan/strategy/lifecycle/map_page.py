@@ -32,9 +32,7 @@ _STYLE = (
 )
 
 
-def draw_map_picture(
-    map_: MarketingMap, language: str = "zh", *, titled: bool = True
-) -> str:
+def draw_map_picture(map_: MarketingMap, language: str = "zh", *, titled: bool = True) -> str:
     """Draw units by life-cycle stage: how many to approach of how many, darker where more.
 
     Parameters
