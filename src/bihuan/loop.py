@@ -16,6 +16,7 @@ from bihuan.delivery import Channel
 from bihuan.model import BuiltModel, Metrics
 from bihuan.step import (
     Carried,
+    DecisionRules,
     Judgement,
     Rooms,
     ScoreOrder,
@@ -58,7 +59,7 @@ class Turn:
     judgement: Judgement
 
 
-def turn(
+def turn(  # noqa: PLR0913 - the operator, the plan, and how the world answers
     rooms: Rooms,
     campaign: Campaign,
     order: ScoreOrder,
@@ -66,6 +67,7 @@ def turn(
     *,
     channel: Channel,
     wait: Callable[[Carried], date],
+    rules: DecisionRules | None = None,
 ) -> Turn:
     """Turn the loop once.
 
@@ -83,6 +85,8 @@ def turn(
         Carries the contacts and answers with outcomes.
     wait
         Lets the campaign's period pass and the new data arrive; returns the new data's date.
+    rules
+        Levers, policies, overrides of the operator; None: none.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def turn(
     refresh_tags(rooms, as_of)  # data → tag
     model, metrics = score_customers(rooms, order, as_of)  # tag → model → tag
     target = choose_audience(rooms, campaign, as_of)  # tag → audience
-    plan = decide_campaign(rooms, campaign, target)  # audience, offer, strategy → decision
+    plan = decide_campaign(rooms, campaign, target, rules=rules)  # offer, strategy → decision
     deployment = deploy_decisions(rooms, campaign, plan.decisions)  # decision → delivery
     carried = carry_out(rooms, deployment, channel)  # delivery → feedback
     judged_at = wait(carried)  # life goes on, and becomes data

@@ -118,7 +118,7 @@ class TestPowerServices:
             shop.offer_desk.position_channels,
             lambda day: shop.offer_desk.power_hint("c000000001", day),
         ):
-            with pytest.raises(UserError, match="without values.*power_bill_mean") as caught:
+            with pytest.raises(UserError, match=r"without values.*power_bill_mean") as caught:
                 ask(DAY)
             assert "没有值" in caught.value.text("zh")
 

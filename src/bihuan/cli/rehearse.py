@@ -67,7 +67,7 @@ def list_rehearsals(
              **{name: round(score) for name, score in e.scores.items()}}
             for e in entries
         ],
-        whole=("rehearsal",),
+        whole=("rehearsal", "as of"),
     )  # fmt: skip
     if not entries:
         screen.say("还没有预演记录", "Nothing has been rehearsed yet")

@@ -135,10 +135,10 @@ def lifecycle(
              "monthly_value": (
                  fact.mean_value if isinstance(fact.mean_value, float) else None
              ),
-             "leaving": fact.leaving_rate if isinstance(fact.leaving_rate, float) else None}
+             "monthly_leaving": fact.leaving_rate if isinstance(fact.leaving_rate, float) else None}
             for fact in report.stages
         ],
-        units={"monthly_value": "money", "leaving": "%"},
+        units={"monthly_value": "money", "monthly_leaving": "%"},
     )  # fmt: skip
     if earlier is None:
         screen.say("月离网率需用 --earlier 给出对比日期", "Leaving rates need --earlier DAY")

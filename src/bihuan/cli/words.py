@@ -30,7 +30,7 @@ _HEADINGS = MappingProxyType(
         "in use": "在用",
         "kind": "类型",
         "lacks": "缺少数据",
-        "leaving": "月离网率",
+        "monthly_leaving": "月离网率",
         "left": "剩余",
         "limits": "规则项",
         "main_reason": "未覆盖主因",

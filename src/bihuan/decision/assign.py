@@ -85,7 +85,7 @@ def inflate(limits: Sequence[Limit], control_share: float) -> tuple[Limit, ...]:
     require_share("control_share", control_share)
     return tuple(
         limit
-        if limit.weight.ndim == 2
+        if limit.weight.ndim == 2 and not limit.is_floor
         else replace(limit, bound=limit.bound / (1.0 - control_share))
         for limit in limits
     )

@@ -78,6 +78,8 @@ class DecisionInputs:
         Org units whose customers a limit is for, by the limit's name, so that customers whom
         this batch does not hold can be told too; limits not named are for all, or for the units
         of their members.
+    currency
+        Of the values, for the unit of prices (``CNY per call``).
     """
 
     campaign_id: str
@@ -99,6 +101,7 @@ class DecisionInputs:
     policy_version: str = "1"
     overrides: OverrideMasks | None = None
     limit_units: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    currency: str = "currency"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,7 +216,9 @@ def decide(
     value[~funnel.keep] = np.nan
 
     def share_out(worth: NDArray[np.float64], limits: Sequence[Limit]) -> Allocation:
-        return allocate(worth, limits, tolerance=tolerance, seed=seed, progress=progress)
+        return allocate(
+            worth, limits, tolerance=tolerance, seed=seed, progress=progress, unit=inputs.currency
+        )
 
     order = Order(
         campaign_id=inputs.campaign_id,

@@ -118,6 +118,7 @@ def prepare_decision(
         policy_version=campaign.content_id,
         overrides=_overrides(campaign, board, rules, ids),
         limit_units=limits.units,
+        currency=rooms.currency,
     )
 
 

@@ -19,6 +19,10 @@ from bihuan.step.rooms import Rooms
 from bihuan.strategy import Campaign, CampaignLimit, OrgTree
 
 Floats = NDArray[np.float64]
+CONTACTS = {
+    "outbound": "call", "sms": "SMS", "email": "email", "mail": "letter", "app": "message",
+    "wechat": "message", "hall": "visit", "account_manager": "visit",
+}  # fmt: skip
 _KINDS = {"sales_at_most": "sales", "sales_at_least": "minimum"}
 
 
@@ -96,10 +100,11 @@ def campaign_limits(
     offers = np.array([candidate.offer_id for candidate in board.candidates])
     for kind, plan in campaign.channels.items():
         uses = (channels == kind).astype(np.float64)
+        unit_of = CONTACTS.get(kind, "contact")
         if plan.capacity is not None:
-            add(Limit(kind, "capacity", uses, plan.capacity))
+            add(Limit(kind, "capacity", uses, plan.capacity, unit=unit_of))
         for unit, bound in plan.capacity_by_unit.items():
-            add(Limit(f"{kind} @ {unit}", "capacity", uses, bound), unit)
+            add(Limit(f"{kind} @ {unit}", "capacity", uses, bound, unit=unit_of), unit)
     for item in campaign.mix:
         if item.maximum is not None:
             uses = (offers == item.offer_id).astype(np.float64)

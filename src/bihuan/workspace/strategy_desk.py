@@ -57,7 +57,7 @@ from bihuan.strategy.preference import (
 )
 from bihuan.strategy.preferred_ways import Mode
 from bihuan.workspace.place import Day, day_of
-from bihuan.workspace.strategy_sources import cube_sources
+from bihuan.workspace.strategy_sources import channel_kinds, cube_sources
 
 if TYPE_CHECKING:
     from bihuan.workspace.workspace import Workspace
@@ -131,7 +131,7 @@ class StrategyDesk:
             Months of decisions looked at.
         """
         cube = self.cube(as_of, name, months=months)
-        return measure_coverage(cube, touchpoints=self._channel_kinds(cube.as_of).values())
+        return measure_coverage(cube, touchpoints=channel_kinds(self._ws.view, cube.as_of).values())
 
     def tune(
         self,
@@ -177,14 +177,9 @@ class StrategyDesk:
         return self._ws.members(to_text(reading.node), cube.as_of, tags_of(reading.node))
 
     def draw(
-        self,
-        cube: Cube,
-        rows: str,
-        columns: str,
-        *,
-        measure: str = "coverage",
+        self, cube: Cube, rows: str, columns: str, *, measure: str = "coverage",
         language: str | None = None,
-    ) -> Path:
+    ) -> Path:  # fmt: skip
         """Write a heat map of two axes under ``reports/`` and return its path.
 
         Parameters
@@ -281,11 +276,6 @@ class StrategyDesk:
             The life cycle's file.
         level
             The mildest level that counts as a warning; None: the mildest there is.
-
-        Raises
-        ------
-        UserError
-            If no warnings were logged at that date.
         """
         ws, day = self._ws, day_of(as_of)
         logged = ws.view.find(f"{WARNING_LOG}__{name}", day)
@@ -377,19 +367,15 @@ class StrategyDesk:
         ground = Ground(
             tree=OrgTree.read(ws.view, day),
             staff=ws.view.get("staff", day).read(),
-            channel_kinds=self._channel_kinds(day),
+            channel_kinds=channel_kinds(ws.view, day),
             catalogue=ws.catalogue,
         )
         return draw_map(plan, ws.tags(day), ground, engine=ws.engine, tier=tier)
 
     def write_map(
-        self,
-        as_of: Day,
-        name: str = STANDARD,
-        *,
-        tier: str | None = None,
+        self, as_of: Day, name: str = STANDARD, *, tier: str | None = None,
         language: str | None = None,
-    ) -> list[Path]:
+    ) -> list[Path]:  # fmt: skip
         """Write the map's picture (SVG) and page (HTML) under ``reports/``.
 
         Parameters
@@ -491,13 +477,6 @@ class StrategyDesk:
     def _life_cycles(self) -> list[LifeCycle]:
         folder = self._ws.layout.definitions("lifecycle")
         return [load_life_cycle(path) for path in sorted(folder.glob("*.yaml"))]
-
-    def _channel_kinds(self, day: date) -> dict[str, str]:
-        snapshot = self._ws.view.find("channel", day)
-        if snapshot is None:
-            return {}
-        rows = snapshot.read(["channel_id", "kind"]).to_pylist()
-        return {row["channel_id"]: row["kind"] or row["channel_id"] for row in rows}
 
     def _before(self, table: str, day: date) -> pa.Table | None:
         """Read what was logged last before a day."""

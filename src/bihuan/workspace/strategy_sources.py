@@ -10,7 +10,7 @@ import sqlglot
 from sqlglot import exp
 
 from bihuan.audience import find_snapshot, standard_suppression, tags_of
-from bihuan.data import Snapshot, Source
+from bihuan.data import LakeView, Snapshot, Source
 from bihuan.delivery import Deployment, list_deployments
 from bihuan.feedback import outcome_snapshots
 from bihuan.strategy.cube import CubeSources
@@ -76,6 +76,15 @@ def _responses(ws: Workspace, decisions: Sequence[Snapshot]) -> Source | None:
         return None
     assignments = tuple(deployment.assignments(view) for deployment in newest.values())
     return ws.engine.query(_RESPONSES, {"assignment": assignments, "outcome": outcomes})
+
+
+def channel_kinds(view: LakeView, day: date) -> dict[str, str]:
+    """Return the kind of each channel of a date by its id; its id where it has none."""
+    snapshot = view.find("channel", day)
+    if snapshot is None:
+        return {}
+    rows = snapshot.read(["channel_id", "kind"]).to_pylist()
+    return {row["channel_id"]: row["kind"] or row["channel_id"] for row in rows}
 
 
 def merge_stages(

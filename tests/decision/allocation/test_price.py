@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from bihuan.decision import Limit
 from bihuan.decision.allocation.price import (
@@ -113,12 +114,12 @@ class TestFindPrices:
         value, limits = lab.campaign_problem(200, 6, 2)
         options = build_options(value, limits)
         optimum = lab.exact_optimum(value, limits, whole=True)
-        honest = price.linprog
+        honest = optimize.linprog
 
         def failing(*args, **kwargs):
             result = honest(*args, **kwargs)
             result.x = None
             return result
 
-        monkeypatch.setattr(price, "linprog", failing)
+        monkeypatch.setattr(optimize, "linprog", failing)
         assert find_prices(options).bound >= optimum

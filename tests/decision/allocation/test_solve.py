@@ -361,6 +361,7 @@ class TestSeededDefects:
         pairs, limits = market(6000, 2)
         assert allocate(pairs, limits, tolerance=1e-3).proof == "duality"
         monkeypatch.setattr(solve, "STEPS", 1)
+        monkeypatch.setattr(solve, "ROUGH", np.inf)
         monkeypatch.setattr(solve, "ROUNDS", 1)
         poor = allocate(pairs, limits, tolerance=1e-3)
         require_sound(pairs, limits, ContactRules(pairs.n_candidates), poor)

@@ -172,10 +172,11 @@ def descend(  # noqa: PLR0913 - a problem, where to begin, and when to stop
         slope = np.where(np.isinf(terms.bound), 0.0, terms.bound - answer.use)
         at_edge = ((prices <= box[0]) & (slope > 0)) | ((prices >= box[1]) & (slope < 0))
         loose = _loose(terms, prices, np.where(at_edge, 0.0, slope), answer.dual)
-        if best is None or loose < best.loose:
+        if best is None or answer.dual < best.dual:
             best = Descent(prices, answer.dual, answer.use, loose, drift, step)
         lump = 2.0 * float(prices @ heavy) / max(abs(answer.dual), 1e-300)
         if loose < max(enough, min(lump, MOST_LUMPY)):  # customers cannot be divided
+            best = Descent(prices, answer.dual, answer.use, loose, drift, step)
             break
         radius = np.where(before * slope < 0, radius / 2, radius * 1.3)
         radius = np.clip(radius, 1e-7 * worth / heavy, STEEPEST * worth / heavy)

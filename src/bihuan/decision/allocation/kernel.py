@@ -58,7 +58,7 @@ def price_part(first, last, market, weight, wide, counts, measured, table):
         for e in range(start[i], start[i + 1]):
             net = net_of(e, candidate[e], g, key, value, measures, tariff, rates, words, jitter)
             second = max(second, min(best, net))  # selections, not branches: those would be
-            at = e if net > best else at  # guessed wrong too often
+            at = np.int64(e) if net > best else at  # guessed wrong too often
             best = max(best, net)
         chosen = none
         if at >= 0:
@@ -153,7 +153,7 @@ def mark_core(first, last, market, slack, kept, counts, measured):
         for e in range(start[i], start[i + 1]):
             net = net_of(e, candidate[e], g, key, value, measures, tariff, rates, words, jitter)
             second = max(second, min(best, net))
-            at = e if net > best else at
+            at = np.int64(e) if net > best else at
             best = max(best, net)
         rivals = 0
         chosen = np.int64(-1) if at < 0 else np.int64(candidate[at])

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, hstack
 
 from bihuan.decision.allocation.options import Floats, Indices, Options, mix
@@ -311,6 +310,8 @@ def solve_core(
     coupling = hstack([(rows * (1 / unit)).T, eye_array(k), -eye_array(k)]).tocsr()
     left = (options.bound - core.fixed_use)[active] / unit
     left = np.where(options.bound[active] == 0, left + OPENING, left)
+    from scipy.optimize import linprog  # takes half a second to load
+
     result = linprog(
         -gain,
         A_ub=once,

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack
 
 from bihuan.decision.allocation.limit import ROUNDING
@@ -233,6 +232,8 @@ def _branch_and_bound(
 
     Also says whether the search came to its end.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # takes half a second to load
+
     use = options.rows(option)
     unit = abs(use).max(axis=0).toarray().ravel()
     touched = np.flatnonzero(unit > 0)
