@@ -81,8 +81,9 @@ class Pairs:
                 remedy="Give one start and group per customer and one entry of each per pair.",
                 zh=f"客户、分组与候选对的长度不一致({n}、{sorted(lengths)})。",
             )
-        fine = np.isfinite(self.value)
-        if not fine.all():
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = self.value.sum()  # shows whether any is not finite, in a fraction of the time
+        if not np.isfinite(total) and not (fine := np.isfinite(self.value)).all():
             at = int(np.argmin(fine))
             raise AllocationError(
                 f"Pair {at} has the value {self.value[at]}.",

@@ -46,7 +46,7 @@ from bihuan.kernel import DefectError
 SAMPLE = 400_000  # customers; what smaller cells lack is found out by the core
 LARGE_SAMPLE = 1_000_000
 SAMPLED = 20  # one of so many, between the two
-CLOSE = 5e-6  # share of the dual at which the descent hands over to the exact solver
+CLOSE = 2e-5  # share of the dual at which the descent hands over to the exact solver
 ROUGH = 3e-3  # share of the dual at which a descent has failed
 LOOSE = 3e-4  # the same for a sample, whose prices are off by more than that
 CORE_PAIRS = 3_000  # wanted for the exact solver: a second's work
