@@ -306,6 +306,12 @@ class TestAllocateRefuses:
         assert caught.value.zh
 
 
+class TestManyCandidates:
+    def test_more_than_choices_can_name_are_refused(self):
+        with pytest.raises(UserError, match="32768 candidates are more than 32767"):
+            allocate(np.full((1, 32_768), np.nan), [])
+
+
 class TestSeededDefects:
     """Each promise is broken on purpose, and the check has to notice."""
 

@@ -121,6 +121,16 @@ class TestCoreOptions:
                 plain[group][own].sum(axis=0)
             )
 
+    def test_what_only_rounding_takes_from_a_bound_is_not_missed(self):
+        pairs, terms, _ = case(5, most=1)
+        from bihuan.decision.allocation.core import Core
+
+        used = np.array([9.0 * (1 + 1e-12), 12.0 * 1.001, 0.0])
+        crowd = Crowd(pairs, np.ones(2), 0.0, used)
+        options, _ = core_options(Core(crowd, np.arange(pairs.n_customers)), terms)
+        assert options.bound[0] == 0.0, "three times a tenth fit into three tenths"
+        assert options.bound[1] < 0, "what is really used up stays seen"
+
     def test_what_others_use_is_taken_from_the_bounds(self):
         pairs, terms, _ = case(5, most=1)
         crowd = Crowd(pairs, np.ones(2), 7.0, np.array([2.0, 3.0, -1.0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,26 @@ class TestAllocateFiles:
         plan = allocate_files(files, limits, tmp_path / "out", tolerance=1e-4)
         assert plan.limits[0].usage <= 13
         assert plan.gap <= 1e-3
+
+    @pytest.mark.parametrize("changed", ["penalty", "tolerance"])
+    def test_what_was_kept_for_another_order_is_not_used(self, tmp_path, changed):
+        pairs, limits = town()
+        files = parts_of(tmp_path, pairs)
+        steps = _Counting(CancelToken())
+        allocate_files(files, limits, tmp_path / "counted", progress=steps)
+        with pytest.raises(Cancelled):
+            allocate_files(
+                files, limits, tmp_path / "out",
+                progress=_Counting(CancelToken(), steps.done - 2),
+            )  # fmt: skip
+        tolerance = 1e-3
+        if changed == "penalty":
+            limits[-1] = replace(limits[-1], penalty=77.0)
+        else:
+            tolerance = 2e-3
+        again = _Counting(CancelToken())
+        allocate_files(files, limits, tmp_path / "out", tolerance=tolerance, progress=again)
+        assert again.done > steps.done / 2, "nothing of the other order was taken over"
 
     def test_lists_that_do_not_fit_are_refused(self, tmp_path):
         path = tmp_path / "part-0.parquet"

@@ -306,6 +306,33 @@ class TestEdges:
         assert plan.limits[0].usage == 30
         assert plan.value == pytest.approx(30 * 1.0 + 70 * 5.0)
 
+    def test_a_measure_far_above_what_samples_show(self, monkeypatch):
+        """The slack of a charge must hold for everybody, not for those who were drawn."""
+        pairs, limits = market(4000, 6)
+        monkeypatch.setattr(solve, "SAMPLE", 400)
+        amounts = pairs.measures.copy()
+        rare = np.arange(7, pairs.n_pairs, 997)
+        amounts[0, rare] = 20.0
+        heavy = replace(pairs, measures=amounts)
+        plan = allocate(heavy, limits, tolerance=1e-3)
+        require_sound(heavy, limits, ContactRules(pairs.n_candidates), plan)
+        slack: list[float] = []
+        honest = solve.gather_core
+
+        def watched(blocks, terms, prices, width, **rest):
+            if isinstance(blocks, list):  # the last undecided, taken from the core
+                return honest(blocks, terms, prices, width, **rest)
+            slack.append(float(width.max()))
+            return honest(blocks, terms, prices, width, **rest)
+
+        monkeypatch.setattr(solve, "gather_core", watched)
+        allocate(heavy, limits, tolerance=1e-3)
+        with_rare = slack.copy()
+        slack.clear()
+        amounts[0, rare] = 0.1
+        allocate(replace(pairs, measures=amounts), limits, tolerance=1e-3)
+        assert with_rare[0] > 2 * slack[0]
+
     def test_single_precision_is_read_as_it_is(self):
         pairs, limits = market(1000, 4)
         single = replace(pairs, value=pairs.value.astype(np.float32))

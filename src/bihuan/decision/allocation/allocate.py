@@ -20,7 +20,8 @@ from bihuan.decision.allocation.terms import build_terms
 from bihuan.kernel import DefectError, Progress, SilentProgress, random_stream
 from bihuan.kernel.parallel import on_each_part
 
-TINY_SHARE = 1e-9  # of the worth without limits; a smaller bound is rounding
+TINY_SHARE = 1e-9  # of the sums behind a plan; a smaller bound is rounding
+MOST_CANDIDATES = int(np.iinfo(np.int16).max)
 PENALTY = 10.0  # greatest values that a missing unit of a minimum costs, unless told
 
 
@@ -62,8 +63,8 @@ class Allocation:
     Parameters
     ----------
     contacts
-        Candidates of each customer, best first is not implied, -1 where there are fewer; int16 or
-        int32, shape ``(n_customers, most)``.
+        Candidates of each customer in no order, -1 where there are fewer; int16, shape
+        ``(n_customers, most)``.
     value
         Total value of the plan, in the unit of the values given, before any penalty.
     bound
@@ -260,7 +261,7 @@ def allocate_source(  # noqa: PLR0913 - the choices of allocate, and where from 
     missed = np.maximum(found.use - terms.bound, 0.0)[soft]
     penalty = math.fsum(terms.ceiling[soft] * missed)
     value, bound = found.value, found.bound + penalty
-    gap = max(bound - value, 0.0) / max(abs(bound), TINY_SHARE * found.unlimited, 1e-300)
+    gap = max(bound - value, 0.0) / max(abs(bound), TINY_SHARE * found.scale, 1e-300)
     allocation = Allocation(
         contacts=np.empty((0, rules.most), dtype=np.int16),
         value=value,
@@ -401,6 +402,12 @@ def _with_penalties(limits: Sequence[Limit], source: Source) -> list[Limit]:
 
 def _require_pairs(shape: Pairs, limits: Sequence[Limit], rules: ContactRules) -> None:
     m, names = shape.n_candidates, [limit.name for limit in limits]
+    if m > MOST_CANDIDATES:
+        raise AllocationError(
+            f"{m} candidates are more than {MOST_CANDIDATES}.",
+            remedy="Leave out candidates that nobody may get, or decide in parts.",
+            zh=f"候选数 {m} 超过上限 {MOST_CANDIDATES},请剔除无人可选的候选或分批决策。",
+        )
     if rules.n_candidates != m:
         raise AllocationError(
             f"The rules are of {rules.n_candidates} candidates, the values of {m}.",

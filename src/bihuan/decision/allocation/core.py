@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from bihuan.decision.allocation.descent import Crowd
+from bihuan.decision.allocation.limit import ROUNDING
 from bihuan.decision.allocation.options import Options, mix
 from bihuan.decision.allocation.pairs import Floats, Indices, Pairs, join_pairs
 from bihuan.decision.allocation.quote import Quote
@@ -138,13 +139,20 @@ def core_options(core: Core, terms: Terms) -> tuple[Options, Indices]:
         kind=kind.ravel(),
         extra=_extra(core, terms, bundle),
         usage=csr_array(of_set @ terms.plain),
-        bound=terms.bound - core.crowd.fixed_use,
+        bound=_left(core, terms),
         ceiling=terms.ceiling,
         group=group[first],
         customer=owner[first],
         mass=np.ones(len(first)),
     )
     return options, member
+
+
+def _left(core: Core, terms: Terms) -> Floats:
+    """Return what the others leave of each bound; what only rounding takes is not missed."""
+    left = terms.bound - core.crowd.fixed_use
+    is_rounding = np.isinf(terms.ceiling) & (np.abs(left) <= ROUNDING * np.abs(terms.bound))
+    return np.where(is_rounding, np.maximum(left, 0.0), left)
 
 
 def _members(sets: Indices, n_candidates: int) -> tuple[Indices, Indices]:

@@ -190,7 +190,9 @@ def allocate_files(  # noqa: PLR0913 - the choices of allocate, and where from a
     rules = rules or ContactRules(files.n_candidates)
     key = hash_id(
         [[part.name, part.stat().st_size, part.stat().st_mtime_ns] for part in files.parts],
-        [[limit.name, limit.kind, limit.bound, limit.measure, limit.weight.tolist(),
+        [tolerance],
+        [[limit.name, limit.kind, limit.bound, limit.measure, str(limit.penalty),
+          limit.weight.tolist(),
           None if limit.members is None else limit.members.tolist()] for limit in limits],
         [part.tolist() if isinstance(part, np.ndarray) else part for part in rules.compiled()],
     )  # fmt: skip

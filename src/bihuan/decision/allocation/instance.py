@@ -38,7 +38,7 @@ from bihuan.decision.allocation.allocate import allocate
 from bihuan.decision.allocation.limit import ROUNDING, Limit
 from bihuan.decision.allocation.options import Floats, Indices
 from bihuan.decision.allocation.pairs import Pairs, narrow
-from bihuan.decision.allocation.rules import MOST_CONTACTS, ContactRules, Window
+from bihuan.decision.allocation.rules import ContactRules, Window
 from bihuan.kernel import DefectError, Progress, UserError
 
 ALL = "ALL"
@@ -314,11 +314,12 @@ def _problem(
         measures=instance.probability[None, :],
         measure_names=(SALES,),
     )
-    limits, windows, most = [], [], MOST_CONTACTS
+    limits, windows = [], []
+    most = max(int(np.diff(start).max(initial=1)), 1)  # nobody can get more than is open
     for rule in instance.rules:
         covers = np.zeros(n, dtype=np.bool_)
         covers[list(rule.covers)] = True
-        if rule.kind == CONTACTS and covers.all():
+        if rule.kind == CONTACTS and covers.all() and rule.bound >= 1:
             most = min(most, int(rule.bound))
         elif rule.kind == CONTACTS:
             windows.append(Window(covers, int(rule.bound)))

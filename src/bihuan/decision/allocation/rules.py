@@ -14,7 +14,7 @@ from bihuan.decision.allocation.limit import AllocationError
 
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
-MOST_CONTACTS = 16
+MOST_CONTACTS = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,7 @@ class ContactRules:
     n_candidates
         J.
     most
-        Contacts per customer over the whole period, 1 to 16.
+        Contacts per customer over the whole period, 1 to 255.
     windows
         Further maxima over some of the candidates.
     conflicts

@@ -104,8 +104,8 @@ class Solution:
         Passes and linear programs it took.
     is_searched
         Whether branch and bound found nothing better by more than the tolerance.
-    unlimited
-        Worth of a plan without limits, at least a tiny number.
+    scale
+        Size of the sums behind it: what is tiny beside it may be rounding.
     """
 
     value: float
@@ -114,7 +114,7 @@ class Solution:
     prices: Floats
     steps: int
     is_searched: bool
-    unlimited: float
+    scale: float
 
 
 def solve(  # noqa: PLR0913 - a problem, when to stop, and where things go
@@ -189,7 +189,7 @@ def _solve_directly(
         prices=pricing.prices,
         steps=pricing.steps,
         is_searched=plan.is_searched,
-        unlimited=float(np.sum(best)),
+        scale=float(np.sum(best)),
     )
 
 
@@ -214,7 +214,7 @@ def prove(
         Called after every block; may raise to stop.
     """
     counts, measured = np.zeros(terms.shape), np.zeros((len(terms.by_measure), *terms.shape))
-    offset, dual, value, magnitude = 0, 0.0, 0.0, 0.0
+    offset, dual, value, magnitude, amount = 0, 0.0, 0.0, 0.0, 0.0
     for pairs in source.blocks():
         first, last = np.searchsorted(priced.customer, [offset, offset + pairs.n_customers])
         choice = np.full((pairs.n_customers, terms.rules.most), OPEN, dtype=np.int16)
@@ -222,14 +222,15 @@ def prove(
         best, worth, taken = Quote(pairs, terms, priced.prices).choose(choice)
         dual, value = dual + best, value + worth
         counts, measured = counts + taken[0], measured + taken[1]
-        magnitude += pairs.n_customers * float(pairs.value.max(initial=0.0))
+        magnitude += pairs.n_customers * float(np.abs(pairs.value).max(initial=0.0))
+        amount = max(amount, float(pairs.measures.max(initial=0.0)))
         keep(choice)
         offset += pairs.n_customers
         report()
     use = terms.use(counts, measured)
     paid = float(priced.prices @ np.where(priced.prices > 0, terms.bound, 0.0))
     charge = np.abs(terms.plain @ priced.prices).max(initial=0.0)
-    charge += np.abs(terms.rates(priced.prices)).max(initial=0.0)
+    charge += amount * len(measured) * np.abs(terms.rates(priced.prices)).max(initial=0.0)
     magnitude = (magnitude + offset * float(charge)) * terms.rules.most + abs(paid)
     hidden = (len(priced.prices) + 64) * EPSILON * magnitude
     return Solution(
@@ -263,7 +264,7 @@ def _undecided(source: Source, terms: Terms, memory: Checkpoint, report: Report)
         found = _first_prices(crowd, terms, worth, CLOSE, report)
         core = Core(crowd, np.arange(pairs.n_customers))
         return _Around(core, found.prices, wide, _drift(found.drift, terms, worth), found.steps)
-    one, other = _samples(source, n_limits, report)
+    one, other, measured = _samples(source, n_limits, report)
     worth = typical_worth(one.pairs)
     known = memory.load("around")
     if known is None:
@@ -273,7 +274,7 @@ def _undecided(source: Source, terms: Terms, memory: Checkpoint, report: Report)
     drift = radius
     for _ in range(ROUNDS):
         radius = _bounded(radius, one, terms, prices, source.n_customers)
-        slack = _slack(terms, radius, one.pairs)
+        slack = terms.reach(radius, measured)
         core = gather_core(source.blocks(), terms, prices, slack, report=report)
         box = np.maximum(prices - radius, 0.0), np.minimum(prices + radius, terms.ceiling)
         found = descend(
@@ -407,8 +408,12 @@ def _solve_core(
 
 
 def _slack(terms: Terms, radius: Floats, pairs: Pairs) -> Floats:
-    most = pairs.measures.max(axis=1, initial=0.0).astype(np.float64)
-    return terms.reach(radius, most)
+    return terms.reach(radius, _most_measured(pairs))
+
+
+def _most_measured(pairs: Pairs) -> Floats:
+    most: Floats = pairs.measures.max(axis=1, initial=0.0).astype(np.float64)
+    return most
 
 
 def _drift(drift: Floats, terms: Terms, worth: float) -> Floats:
@@ -423,14 +428,20 @@ def _joined(source: Source) -> Pairs:
     return join_pairs(list(source.blocks()))
 
 
-def _samples(source: Source, n_limits: int, report: Report) -> tuple[Crowd, Crowd]:
-    """Return two disjoint even samples, each standing for everybody, group by group."""
+def _samples(source: Source, n_limits: int, report: Report) -> tuple[Crowd, Crowd, Floats]:
+    """Return two disjoint even samples, each standing for everybody, group by group.
+
+    Also the greatest amount of each measure in any pair, sampled or not.
+    """
     wanted = min(max(source.n_customers // SAMPLED, SAMPLE), LARGE_SAMPLE)
     stride = max(source.n_customers // wanted, 2)
     drawn: tuple[list[Pairs], list[Pairs]] = ([], [])
     size: Floats = np.zeros(0)
+    measured: Floats = np.zeros(0)
     offset = 0
     for pairs in source.blocks():
+        most = _most_measured(pairs)
+        measured = np.maximum(measured, most) if len(measured) else most
         counted = np.bincount(pairs.group, minlength=pairs.n_groups).astype(np.float64)
         size = size + counted if len(size) else counted
         for parts, phase in zip(drawn, (0, stride // 2), strict=True):
@@ -444,4 +455,4 @@ def _samples(source: Source, n_limits: int, report: Report) -> tuple[Crowd, Crow
         pairs = join_pairs(parts)
         sampled = np.bincount(pairs.group, minlength=pairs.n_groups)
         crowds.append(Crowd(pairs, size / np.maximum(sampled, 1), 0.0, np.zeros(n_limits)))
-    return crowds[0], crowds[1]
+    return crowds[0], crowds[1], measured
