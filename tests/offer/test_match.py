@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from bihuan.audience import UnknownTagError, bind, match, parse
+from bihuan.data import as_doubles
 from bihuan.kernel.document import DocumentError
 from bihuan.offer import (
     Facts,
@@ -20,7 +21,6 @@ from bihuan.offer import (
     ProductMatch,
     ProfileFacts,
     design_schemes,
-    facts,
     load_matching,
     match_products,
     rank_offers,
@@ -281,7 +281,7 @@ class TestFacts:
         values = [Decimal(cents) / 100 for cents in range(0, 5_000_000, 137)]
         column = pa.array([*values, None], pa.decimal128(18, 2))
         exact = np.array([float(value) for value in values] + [np.nan])
-        assert np.array_equal(facts._floats(column), exact, equal_nan=True)
+        assert np.array_equal(as_doubles(column), exact, equal_nan=True)
         cast = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         assert not np.array_equal(cast, exact, equal_nan=True)  # the shorter way is not exact
 

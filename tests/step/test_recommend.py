@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pytest
 
 import bihuan as bh
-from bihuan.data import DuckDBEngine
+from bihuan.data import DuckDBEngine, as_doubles
 from bihuan.decision import ContactCap, LeverBook, Wish, load_triggers
 from bihuan.kernel import FixedClock
 from bihuan.pack import PACKS
 from bihuan.step import DecisionRules, prepare_decision
-from bihuan.step.facts import as_doubles, contacts_before, held_products
+from bihuan.step.facts import contacts_before, held_products
 from bihuan.twin import TwinSettings, generate_operator
 
 AS_OF = date(2026, 10, 31)

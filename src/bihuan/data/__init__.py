@@ -9,6 +9,7 @@ differences), :mod:`~bihuan.data.problem` (followed until solved), :mod:`~bihuan
 """
 
 from bihuan.data.contract import Column, ColumnType, TableContract, load_contract, load_contracts
+from bihuan.data.doubles import as_doubles
 from bihuan.data.engine import DuckDBEngine, Engine, Source
 from bihuan.data.exchange import write_csv, write_excel, write_sav
 from bihuan.data.identity import IdentityIndex, resolve_identity
@@ -25,6 +26,7 @@ from bihuan.data.replay import replay
 from bihuan.data.source_table import SqlTable
 
 __all__ = [
+    "as_doubles",
     "Column",
     "ColumnType",
     "TableContract",

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bihuan.decision.allocation.limit import ROUNDING, Limit
-from bihuan.decision.allocation.options import Floats, Indices, mix
+from bihuan.decision.allocation.options import Floats, Indices
 from bihuan.kernel import UserError, random_stream
+from bihuan.kernel.scatter import hash_ids, mix
 
-CHUNK_IDS = 1 << 20
 SEPARATOR = " · "
 MERGE_TRIALS = 30  # partners tried for a small stratum; keeps thousands of strata quick
 
@@ -194,22 +194,16 @@ def hash_customers(
     customer_id: pa.Array | Sequence[str], seed: int, *purpose: str
 ) -> NDArray[np.uint64]:
     """Return 64 evenly scattered bits per id that depend on the id, the seed and the purpose."""
-    ids = (
-        pa.array(customer_id, pa.large_string())
-        if not isinstance(customer_id, (pa.Array, pa.ChunkedArray))
-        else customer_id.cast(pa.large_string())
-    )
-    if isinstance(ids, pa.ChunkedArray):
-        ids = ids.combine_chunks()
+    ids = customer_id
+    if not isinstance(ids, (pa.Array, pa.ChunkedArray)):
+        ids = pa.array(ids, pa.large_string())
     if ids.null_count:
         raise DesignError(
             f"{ids.null_count} customers have no id.",
             remedy="Give every customer an id before drawing lots.",
             zh=f"有 {ids.null_count} 位客户没有编号,无法抽签。",
         )
-    salt = random_stream(seed, *purpose).integers(0, 2**63, dtype=np.uint64)
-    parts = [_hash_chunk(ids.slice(at, CHUNK_IDS), salt) for at in range(0, len(ids), CHUNK_IDS)]
-    return np.concatenate([np.empty(0, dtype=np.uint64), *parts])
+    return hash_ids(ids, seed, *purpose)
 
 
 def balance(covariates: pa.Table, strata: Strata, is_treated: NDArray[np.bool_]) -> pa.Table:
@@ -367,24 +361,6 @@ def _raise(
         if wanted > 0 and rest[stratum] > ROUNDING and keeps_control and (loaded <= bounds).all():
             treated[stratum] += 1
             load, wanted = loaded, wanted - 1
-
-
-def _hash_chunk(ids: pa.Array, salt: np.uint64) -> NDArray[np.uint64]:
-    offsets = np.frombuffer(ids.buffers()[1], dtype=np.int64)[
-        ids.offset : ids.offset + len(ids) + 1
-    ]
-    length = np.diff(offsets)
-    width = max(1, -(-int(length.max(initial=0)) // 8))
-    padded = np.zeros(len(ids) * width * 8, dtype=np.uint8)
-    if ids.buffers()[2] is not None:
-        data = np.frombuffer(ids.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
-        shift = np.arange(len(ids)) * width * 8 - (offsets[:-1] - offsets[0])
-        padded[np.repeat(shift, length) + np.arange(len(data))] = data
-    words = padded.view("<u8").reshape(len(ids), width)
-    mark = mix(length.astype(np.uint64) ^ salt)
-    for column in range(width):  # only as far as the id goes: its neighbours must not matter
-        mark = np.where(length > 8 * column, mix(mark ^ words[:, column]), mark)
-    return mark
 
 
 def _numbers(name: str, column: pa.ChunkedArray) -> list[tuple[str, Floats]]:

@@ -27,7 +27,7 @@ from bihuan.audience import (
     read_flags,
     tags_of,
 )
-from bihuan.data import ColumnType, Engine
+from bihuan.data import ColumnType, Engine, as_doubles
 from bihuan.kernel import UserError
 from bihuan.offer.offer import Offer
 from bihuan.tag import TagField, TagTable
@@ -192,7 +192,7 @@ def read_facts(
         for name in names:
             column = rows[name].combine_chunks()
             if name in needs.numbers:
-                numbers[name] = _floats(column)
+                numbers[name] = as_doubles(column)
             else:
                 texts[name] = column
     flags = {node: matrix[:, i] for i, node in enumerate(nodes)}
@@ -237,16 +237,6 @@ class ProfileFacts:
             numbers={n: np.array([_float(exact.get(n))]) for n in self._needs.numbers},
             texts={name: pa.array([exact.get(name)], pa.string()) for name in self._needs.texts},
         )
-
-
-def _floats(column: pa.Array) -> NDArray[np.float64]:
-    """Return doubles that equal ``float(value)`` of each value, so that a profile agrees."""
-    if pa.types.is_decimal(column.type):  # Arrow's own cast may be off in the last place
-        unit = 10**column.type.scale
-        whole = pc.multiply(column, pa.scalar(unit)).cast(pa.int64())
-        return np.asarray(_floats(whole) / unit)
-    values = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-    return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _float(value: Any) -> float:

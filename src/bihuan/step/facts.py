@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bihuan.audience import read_flags
-from bihuan.data import LakeView
+from bihuan.data import LakeView, as_doubles
 from bihuan.decision import Cases, StrategyBoard
 from bihuan.offer import read_facts
 from bihuan.step.rooms import Rooms
@@ -154,25 +154,3 @@ def read_numbers(
     rows = tags.read(rooms.engine, wanted)
     at = pc.index_in(ids, value_set=rows[tags.id_column])
     return {name: as_doubles(rows[name].take(at)) for name in wanted}
-
-
-def as_doubles(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Return numbers as doubles, NaN = missing; a decimal becomes the double nearest to it.
-
-    Arrow's own cast of decimals is off by one bit in a tenth of all cases, which would make a
-    batch differ from the same customer read alone.
-
-    Examples
-    --------
-    >>> from decimal import Decimal
-    >>> money = pa.chunked_array([pa.array([Decimal("58.37"), None], pa.decimal128(18, 2))])
-    >>> as_doubles(money).tolist()
-    [58.37, nan]
-    """
-    if not pa.types.is_decimal(column.type):
-        return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
-    whole = pc.multiply(
-        column, pa.scalar(10**column.type.scale, pa.decimal128(column.type.scale + 1, 0))
-    )
-    units = whole.cast(pa.int64()).to_numpy()
-    return np.asarray(np.asarray(units, dtype=np.float64) / 10.0**column.type.scale)

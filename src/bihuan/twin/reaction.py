@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bihuan.kernel import Clock, random_stream
+from bihuan.kernel.scatter import mix
 from bihuan.twin.truth import COMPLETION, Floats, Truth
 
 
@@ -174,13 +175,5 @@ def _uniforms(ids: pa.ChunkedArray, n_draws: int, seed: int) -> Floats:
     columns = []
     for draw in range(n_draws):
         salt = random_stream(seed, "draw", draw).integers(0, 2**63, dtype=np.uint64)
-        columns.append((_mix(digits ^ salt) >> np.uint64(11)) * 2.0**-53)
+        columns.append((mix(digits ^ salt) >> np.uint64(11)) * 2.0**-53)
     return np.stack(columns, axis=1) if len(digits) else np.zeros((0, n_draws))
-
-
-def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64 bits (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return bits ^ (bits >> np.uint64(31))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlglot import exp
 
+from bihuan.data import as_doubles
 from bihuan.kernel import UserError
 from bihuan.offer import (
     Facts,
@@ -97,7 +98,7 @@ class PlanUpgrades:
             self._usage(day, months, lines, customer_id),
             positions.take(at).fill_null(-1).to_numpy(zero_copy_only=False),
             day=self._ws.clock.now().date(),
-            paid=lines["monthly_fee"].cast(pa.float64()).to_numpy(),
+            paid=as_doubles(lines["monthly_fee"]),
             is_eligible=self._admits(plans, day, lines, customer_id),
             ids=lines["subscription_id"].combine_chunks(),
             rule=rule,

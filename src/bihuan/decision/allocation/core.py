@@ -11,12 +11,13 @@ from scipy.sparse import csr_array
 
 from bihuan.decision.allocation.descent import Crowd
 from bihuan.decision.allocation.limit import ROUNDING
-from bihuan.decision.allocation.options import Options, mix
+from bihuan.decision.allocation.options import Options
 from bihuan.decision.allocation.pairs import Floats, Indices, Pairs, join_pairs
 from bihuan.decision.allocation.quote import Quote
 from bihuan.decision.allocation.rules import list_bundles
 from bihuan.decision.allocation.terms import Terms
 from bihuan.kernel import random_stream
+from bihuan.kernel.scatter import mix
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -161,15 +161,3 @@ class Options:
         place = np.arange(drawn.sum()) - np.repeat(np.cumsum(drawn) - drawn, drawn)
         within = ((place + 0.5) * np.repeat(count / drawn, drawn)).astype(np.int64)
         return self.take(np.repeat(first, drawn) + within, np.repeat(count / drawn, drawn))
-
-
-def mix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter 64-bit words so that every input bit moves about half of the output bits.
-
-    The finaliser of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
-    generators", OOPSLA). Wraps around on purpose.
-    """
-    with np.errstate(over="ignore"):
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return word ^ (word >> np.uint64(31))

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array, hstack
 
-from bihuan.decision.allocation.options import Floats, Indices, Options, mix
+from bihuan.decision.allocation.options import Floats, Indices, Options
 from bihuan.kernel import DefectError
+from bihuan.kernel.scatter import mix
 
 CORE_OPTIONS = 6_000  # HiGHS solves a core of this size in about a tenth of a second
 LADDER_STEP = 8
