@@ -1,0 +1,138 @@
+"""Data scope: the org subtrees that a unit of work may see, compiled into its every query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+
+from bihuan.kernel import DefectError, UserError
+from bihuan.server.control.base import Scoped, Shared, Table
+from bihuan.server.control.organisation import OrgClosure, OrgUnit
+
+UNSCOPED = "bihuan_unscoped"
+"""Execution option naming why a statement may pass the scope by (a table without units)."""
+
+
+class OutOfScopeError(UserError):
+    """The change touches an org unit outside the caller's subtrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a unit of work may see and change.
+
+    Parameters
+    ----------
+    roots
+        Units whose subtrees are in scope. None: everything (the system itself, migrations).
+    """
+
+    roots: frozenset[str] | None = field(default_factory=frozenset)
+
+    @staticmethod
+    def everything() -> Scope:
+        """Return the scope of the system itself."""
+        return Scope(None)
+
+    def text(self) -> str:
+        """Return the scope as PostgreSQL's row security reads it: ``*`` or ids with commas."""
+        return "*" if self.roots is None else ",".join(sorted(self.roots))
+
+
+def below(roots: frozenset[str]) -> sa.Select[tuple[str]]:
+    """Return the ids of ``roots`` and every unit below them."""
+    return sa.select(OrgClosure.__table__.c.descendant_id).where(
+        OrgClosure.__table__.c.ancestor_id.in_(sorted(roots))
+    )
+
+
+def above(roots: frozenset[str]) -> sa.Select[tuple[str]]:
+    """Return the ids of ``roots`` and every unit above them."""
+    return sa.select(OrgClosure.__table__.c.ancestor_id).where(
+        OrgClosure.__table__.c.descendant_id.in_(sorted(roots))
+    )
+
+
+def readable(table: type[Table], roots: frozenset[str]) -> sa.ColumnElement[bool]:
+    """Return the condition under which a row of ``table`` may be seen from ``roots``.
+
+    Units themselves are also seen upwards, so that everybody knows where they stand.
+    """
+    if issubclass(table, OrgUnit):
+        return sa.or_(table.unit_id.in_(below(roots)), table.unit_id.in_(above(roots)))
+    if issubclass(table, Shared):
+        return sa.or_(
+            table.unit_id.in_(below(roots)),
+            table.sharing == "all",
+            sa.and_(table.sharing == "down", table.unit_id.in_(above(roots))),
+        )
+    if issubclass(table, Scoped):
+        return table.unit_id.in_(below(roots))
+    msg = f"{table.__name__} has no org unit"
+    raise DefectError(msg)
+
+
+def scoped_tables() -> list[type[Table]]:
+    """Return every mapped table whose rows belong to units, in order of name."""
+    mapped: list[type[Table]] = [mapper.class_ for mapper in Table.registry.mappers]
+    found = [table for table in mapped if issubclass(table, (Scoped, OrgUnit))]
+    return sorted(found, key=lambda table: str(table.__tablename__))
+
+
+@lru_cache(maxsize=4096)
+def _criteria(roots: frozenset[str]) -> tuple[Any, ...]:
+    return tuple(
+        with_loader_criteria(table, readable(table, roots), include_aliases=True)
+        for table in scoped_tables()
+    )
+
+
+def _narrow(state: ORMExecuteState) -> None:
+    if UNSCOPED in state.execution_options or state.is_column_load or state.is_relationship_load:
+        return  # related rows carry the criteria of the query that began
+    if not state.is_orm_statement:
+        msg = f"a statement past the ORM needs the option {UNSCOPED!r}: {state.statement}"
+        raise DefectError(msg)
+    scope: Scope = state.session.info["scope"]
+    if scope.roots is not None and (state.is_select or state.is_update or state.is_delete):
+        state.statement = state.statement.options(*_criteria(scope.roots))
+
+
+def _check_writes(session: Session, flush: UOWTransaction, instances: object) -> None:
+    scope: Scope = session.info["scope"]
+    if scope.roots is None:
+        return
+    touched = [*session.new, *session.dirty, *session.deleted]
+    units: set[str] = set()
+    for row in touched:
+        if isinstance(row, (Scoped, OrgUnit)):
+            history = sa.inspect(row).attrs.unit_id.history
+            units.update(u for u in (row.unit_id, *history.deleted) if u)
+            if isinstance(row, OrgUnit) and row in session.new and row.parent_id:
+                units = (units - {row.unit_id}) | {row.parent_id}
+    if not units:
+        return
+    with session.no_autoflush:
+        seen = set(
+            session.connection().scalars(
+                below(scope.roots).where(OrgClosure.__table__.c.descendant_id.in_(units))
+            )
+        )
+    if units - seen:
+        outside = ", ".join(sorted(units - seen))
+        raise OutOfScopeError(
+            f"Org unit {outside} is outside what you may change.",
+            remedy="Ask a colleague whose post covers it.",
+            zh=f"组织单元 {outside} 不在您的权限范围内，请联系有权限的同事。",
+        )
+
+
+def guard(session: Session) -> None:
+    """Narrow every query of ``session`` to its scope and check its every write."""
+    event.listen(session, "do_orm_execute", _narrow)
+    event.listen(session, "before_flush", _check_writes)
