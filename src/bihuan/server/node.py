@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from bihuan.kernel import Clock, SystemClock
+import errno
+import socket
+import threading
+from collections.abc import Callable
+
+from bihuan.kernel import Clock, Progress, SystemClock, UserError
+from bihuan.server.app.personal import prepare_keys
 from bihuan.server.app.service import Service
-from bihuan.server.control import Control, open_engine
+from bihuan.server.control import (
+    Control,
+    Sealer,
+    current_revision,
+    migrate,
+    open_engine,
+    require_current,
+    with_sealer,
+)
 from bihuan.server.settings import Settings
 from bihuan.workspace import open_workspace
 
+Say = Callable[[str, str], None]
 
-def open_service(settings: Settings, *, clock: Clock | None = None) -> Service:
+
+def open_service(
+    settings: Settings, *, clock: Clock | None = None, progress: Progress | None = None
+) -> Service:
     """Return the parts of a service over ``settings.workspace``.
 
     Parameters
@@ -18,9 +36,94 @@ def open_service(settings: Settings, *, clock: Clock | None = None) -> Service:
         What the service was told.
     clock
         Tells the time; None: the machine's clock.
+    progress
+        Where the workspace's work is reported; None: nowhere.
     """
     clock = clock or SystemClock()
-    settings.workspace.mkdir(parents=True, exist_ok=True)
-    control = Control(open_engine(settings.database_url, pool_size=settings.database_pool), clock)
-    workspace = open_workspace(settings.workspace, clock=clock)
-    return Service(settings, control, workspace, clock)
+    workspace = open_workspace(settings.workspace, clock=clock, progress=progress)
+    sealer = Sealer(prepare_keys(settings, workspace).audit)  # every process marks what it audits
+    engine = with_sealer(
+        open_engine(settings.database_url, pool_size=settings.database_pool), sealer
+    )
+    return Service(settings, Control(engine, clock), workspace, clock)
+
+
+def bring_up_to_date(settings: Settings) -> tuple[str, str]:
+    """Bring the control database to the newest form; return the form before and after."""
+    open_workspace(settings.workspace)
+    engine = open_engine(settings.database_url)
+    before = current_revision(engine)
+    migrate(engine)
+    after = current_revision(engine)
+    engine.dispose()
+    return before, after
+
+
+def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
+    """Serve until stopped; an embedded database is brought up to date first.
+
+    Parameters
+    ----------
+    settings
+        What the service was told.
+    with_worker
+        Run jobs in a thread of this process.
+    say
+        Tells a line in Chinese and English.
+
+    Raises
+    ------
+    UserError
+        If the port is taken, or a PostgreSQL database has another form.
+    """
+    import uvicorn
+
+    from bihuan.server.api.application import create_app
+    from bihuan.server.api.frame.telemetry import set_up_telemetry
+
+    set_up_telemetry(settings, "serve")
+    if not settings.database:
+        bring_up_to_date(settings)
+    service = open_service(settings)
+    require_current(service.control.engine)
+    listener = _listen(settings)
+    port = listener.getsockname()[1]
+    address = settings.public_url or f"http://{settings.host}:{port}/"
+    stop = threading.Event()
+    worker = threading.Thread(target=_work, args=(service, stop), name="worker", daemon=True)
+    if with_worker:
+        worker.start()
+    say(f"服务：{address}（Ctrl-C 结束）", f"Serving {address} (Ctrl-C ends)")
+    config = uvicorn.Config(
+        create_app(service), log_config=None, access_log=False, server_header=False
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        stop.set()
+        if with_worker:
+            worker.join(timeout=30)
+        service.control.engine.dispose()
+
+
+def _work(service: Service, stop: threading.Event) -> None:
+    from bihuan.server.worker import run_worker
+
+    run_worker(service, stop=stop)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise UserError(
+            f"Port {settings.port} is taken.",
+            remedy="Choose another with --port or BIHUAN_PORT.",
+            zh=f"端口 {settings.port} 已被占用，请用 --port 或 BIHUAN_PORT 另选。",
+        ) from error
+    return listener

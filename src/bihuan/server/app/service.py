@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from bihuan.kernel import Clock
@@ -110,9 +111,19 @@ def _in_words() -> Iterator[None]:
             remedy="Read the list again and repeat your change.",
             zh="修改与现有数据冲突（名称已占用或引用不存在），请刷新后重试。",
         ) from error
-    except OperationalError as error:
+    except (OperationalError, PoolTimeoutError) as error:
+        if not _is_busy(error):
+            raise
         raise BusyError(
             "The control database does not answer in time.",
             remedy="Try again in a moment; run `bihuan doctor` if it stays so.",
             zh="控制库暂时无响应，请稍后重试；如持续出现请运行 bihuan doctor。",
         ) from error
+
+
+def _is_busy(error: OperationalError | PoolTimeoutError) -> bool:
+    """Tell whether the database may answer later: a lock, a lost connection, no free one."""
+    if isinstance(error, PoolTimeoutError) or error.connection_invalidated:
+        return True
+    text = str(error.orig).lower()
+    return any(word in text for word in ("locked", "connection", "timeout", "deadlock"))

@@ -3,7 +3,7 @@
 from bihuan.server.api.frame.body import Body, View
 from bihuan.server.api.frame.call import Call
 from bihuan.server.api.frame.gate import gate_of, permitted, public, signed_in
-from bihuan.server.api.frame.page import Page, PageQuery
+from bihuan.server.api.frame.page import Page, PageQuery, cursor_of
 from bihuan.server.api.frame.problem import Problem, problem_response
 from bihuan.server.api.frame.router import Router
 
@@ -15,6 +15,7 @@ __all__ = [
     "Problem",
     "Router",
     "View",
+    "cursor_of",
     "gate_of",
     "permitted",
     "problem_response",

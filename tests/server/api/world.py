@@ -1,0 +1,124 @@
+"""One thing of every kind at one unit, and callers of every role around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bihuan.server.app.service import Service
+from bihuan.server.control import Control, UnitOfWork
+
+TARGET = "county-a1"
+"""Unit that every seeded thing belongs to."""
+CALLERS = {
+    "own": "county-a1",
+    "above": "city-a",
+    "top": "province",
+    "below": "grid-a11",
+    "sibling": "county-a2",
+    "elsewhere": "county-b1",
+}
+"""Where callers hold their post, by relation to :data:`TARGET`."""
+REACHING = frozenset(("own", "above", "top"))
+
+
+class _TakenBack(Exception):
+    pass
+
+
+class RehearsedControl(Control):
+    """A control database in which every unit of work is taken back when it is done.
+
+    So every cell of the matrix meets the same world, whatever the cells before have done.
+    """
+
+    @contextmanager
+    def work(self, *args: Any, **options: Any) -> Iterator[UnitOfWork]:
+        try:
+            with super().work(*args, **options) as work:
+                yield work
+                work.session.flush()
+                raise _TakenBack
+        except _TakenBack:
+            pass
+
+
+def sample(schema: dict[str, Any], components: dict[str, Any], known: dict[str, str]) -> Any:  # noqa: C901, PLR0911, PLR0912 - one case per kind of schema
+    """Return a value that fits a JSON schema: its example, or the least that is allowed."""
+    if "$ref" in schema:
+        return sample(components[schema["$ref"].rsplit("/", 1)[-1]], components, known)
+    for key in ("examples", "enum"):
+        if schema.get(key):
+            return schema[key][0]
+    if "example" in schema:
+        return schema["example"]
+    if "const" in schema:
+        return schema["const"]
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in schema:
+            return sample(schema[key][0], components, known)
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        return {
+            name: known.get(name) or sample(part, components, known)
+            for name, part in schema.get("properties", {}).items()
+            if name in schema.get("required", ()) or name in known
+        }
+    if kind == "array":
+        return [sample(schema["items"], components, known)] * max(schema.get("minItems", 0), 0)
+    if kind == "integer":
+        return int(max(schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1))
+    if kind == "number":
+        return float(max(schema.get("minimum", 0.1), 0.1))
+    if kind == "boolean":
+        return True
+    if kind == "null":
+        return None
+    formats = {"date": "2026-11-30", "date-time": "2026-11-30T00:00:00Z"}
+    if schema.get("format") in formats:
+        return formats[schema["format"]]
+    return "x" * max(schema.get("minLength", 1), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint of the OpenAPI document."""
+
+    method: str
+    path: str
+    gate: str
+    action: str
+    body: Any
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def parameters(self) -> list[str]:
+        return re.findall(r"{(\w+)}", self.path)
+
+    def url(self, ids: dict[str, str]) -> str:
+        return re.sub(r"{(\w+)}", lambda found: ids[found[1]], self.path)
+
+
+def operations(document: dict[str, Any], known: dict[str, str]) -> list[Operation]:
+    """Return every endpoint of an OpenAPI document with a body that fits."""
+    components = document["components"]["schemas"]
+    found = []
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            content = told.get("requestBody", {}).get("content", {}).get("application/json")
+            body = sample(content["schema"], components, known) if content else None
+            found.append(
+                Operation(method.upper(), path, told["x-gate"], told.get("x-permission", ""), body)
+            )
+    return found
+
+
+Seed = Callable[[UnitOfWork, Service], str]
+YEAR = timedelta(days=300)
