@@ -309,19 +309,22 @@ def run_demo(
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Made anew. 工作区")] = Path(
         "var/demo"
     ),
-    port: Annotated[int, typer.Option(help="Port of the report's address. 端口")] = 8000,
+    port: Annotated[int, typer.Option(help="Port of the service. 端口")] = 8000,
     headless: Annotated[bool, typer.Option(help="Do not serve; end with one JSON line")] = False,
 ) -> None:
-    """Run both turns on real data and serve the report. 演示。
+    """Run both turns on real data, lay out people and plans, and serve it. 演示。
 
     A real outbound campaign replayed month by month, and a retention turn with real customers and
     simulated reaction, estimated effect beside the true one.
     """
-    from bihuan.demo import run, serve
+    from bihuan.demo import run
+    from bihuan.server.node import run_server
+    from bihuan.server.settings import Settings
 
     screen = new_screen(as_json=False)
     result = run(workspace, progress=progress_of(screen), say=screen.say)
     if headless:
         Screen(as_json=True, language="en").result(result.summary)
     else:
-        serve(result.page.parent, result.page.name, port=port, say=screen.say)
+        settings = Settings(workspace=workspace, port=port)
+        run_server(settings, with_worker=True, say=screen.say)

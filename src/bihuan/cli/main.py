@@ -8,7 +8,18 @@ import typer
 from rich.console import Console
 from typer.models import CommandInfo
 
-from bihuan.cli import act, explore, know, offers, policy, recommend, rehearse, service, strategy
+from bihuan.cli import (
+    act,
+    audit,
+    explore,
+    know,
+    offers,
+    policy,
+    recommend,
+    rehearse,
+    service,
+    strategy,
+)
 from bihuan.cli.app import app, screen_of
 from bihuan.cli.show import Screen
 from bihuan.kernel import BihuanError, UserError
@@ -55,4 +66,4 @@ def _tell(error: BihuanError, screen: Screen | None) -> None:
 
 
 # imported because they hang their commands on the tree
-_ = (act, explore, know, offers, policy, recommend, rehearse, service, strategy)
+_ = (act, audit, explore, know, offers, policy, recommend, rehearse, service, strategy)

@@ -86,6 +86,9 @@ class Column:
         Allowed range in ``unit``, both ends included; None where open. Dates in ISO form.
     references
         ``table.column`` that this column points to, or None.
+    personal
+        ``phone``, ``identity`` or ``name`` where the column tells who somebody is; empty
+        otherwise. A workspace with keys stores tokens in such columns.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Column:
     minimum: float | str | None = None
     maximum: float | str | None = None
     references: str | None = None
+    personal: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,13 @@ class TableContract:
                 f"Contract '{self.name}' is not whole: key {list(self.key)} "
                 f"over columns {[column.name for column in self.columns]}.",
                 remedy="Name every key column once under columns.",
+            )
+        told = [c.name for c in self.columns if c.personal and c.name in self.key]
+        if told:  # rows are found by their key, so it must be readable by everybody
+            raise ContractError(
+                f"Contract '{self.name}' has the personal column {told[0]} in its key.",
+                remedy="Give the rows an id of their own.",
+                zh=f"契约 {self.name} 的主键含个人信息列 {told[0]}，请为记录设置独立编号。",
             )
         object.__setattr__(self, "_by_name", by_name)
 
@@ -200,7 +211,8 @@ def load_contracts(folders: Iterable[Path] = ()) -> dict[str, TableContract]:
 
 
 _TABLE_FIELDS = {"table", "meaning", "group", "grain", "key", "columns"}
-_COLUMN_FIELDS = {"type", "unit", "nullable", "range", "codes", "references", "meaning"}
+_COLUMN_FIELDS = {"type", "unit", "nullable", "range", "codes", "references", "meaning", "personal"}
+PERSONAL_KINDS = ("phone", "identity", "name")
 _GRAINS = ("state", "period", "event")
 
 
@@ -229,6 +241,10 @@ def _parse_column(name: str, raw: Mapping[str, Any]) -> Column:
     for needed in ("type", "meaning"):
         if needed not in raw:
             raise ValueError(f"column '{name}' needs '{needed}'")
+    personal = raw.get("personal", "")
+    if personal and (personal not in PERSONAL_KINDS or raw["type"] != "string"):
+        kinds = ", ".join(PERSONAL_KINDS)
+        raise ValueError(f"column '{name}': personal is one of {kinds}, and the type string")
     codes = raw.get("codes")
     if codes is not None:
         codes = {
@@ -249,4 +265,5 @@ def _parse_column(name: str, raw: Mapping[str, Any]) -> Column:
         minimum=low,
         maximum=high,
         references=raw.get("references"),
+        personal=personal,
     )

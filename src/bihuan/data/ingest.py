@@ -15,6 +15,7 @@ from bihuan.data.ingest_report import IngestReport, TableReport
 from bihuan.data.lake import Lake, LakeView
 from bihuan.data.loading import TableLoad, fill
 from bihuan.data.mapping import SourceMapping, check_columns, check_contracts
+from bihuan.data.personal import Protector, guard_of, sealed_name
 from bihuan.data.publish import (
     Publisher,
     TablePlan,
@@ -44,6 +45,7 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
     quarantine: Quarantine | None = None,
     append: bool = False,
     max_bad_share: float = MAX_BAD_SHARE,
+    protector: Protector | None = None,
 ) -> IngestReport:
     """Read a source through a mapping into the lake.
 
@@ -73,6 +75,9 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
         month); otherwise they replace them.
     max_bad_share
         Share of bad rows of a table above which nothing is published, 0 to 1.
+    protector
+        Seals personal columns before anything is written, and what quarantine must not show; None
+        stores them as they come (a notebook without keys).
 
     Returns
     -------
@@ -98,7 +103,13 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
     with closing(open_source(source, mapping, progress)) as opened, locked(lake, used):
         facts = opened.facts
         unknown = check_columns(mapping, facts.columns)
-        fingerprint = ingest_fingerprint(facts.sha256, mapping, used.values(), as_of)
+        fingerprint = ingest_fingerprint(
+            facts.sha256,
+            mapping,
+            used.values(),
+            as_of,
+            keys=protector.fingerprint if protector else None,
+        )
         batch = _batch(facts, mapping, as_of, fingerprint, clock)
         view = lake.view()
         tables = _find_done(view, used, as_of, fingerprint, append=append)
@@ -108,17 +119,23 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
                 TablePlan(
                     Plan(mapping, contract, as_of, iso_dates=facts.format != "csv"),
                     view.find(contract.name, as_of) if append else None,
+                    previous_sealed=view.find(sealed_name(contract.name), as_of)
+                    if append
+                    else None,
                 )
                 for contract in used.values()
             ]
-            with quarantine.writing(batch) as writer:
+            guard = guard_of(protector, mapping, contracts)
+            with quarantine.writing(batch, guard) as writer:
 
                 def work(loads: Sequence[TableLoad]) -> None:
                     fill(opened, loads, writer, progress, may_be_empty=mapping.may_be_empty)
                     _refuse_bad_share(batch, loads, writer, max_bad_share)
 
                 origin = _origin(facts, mapping, fingerprint)
-                publisher = Publisher(lake, as_of, clock, engine or DuckDBEngine(threads=1), origin)
+                publisher = Publisher(
+                    lake, as_of, clock, engine or DuckDBEngine(threads=1), origin, protector
+                )
                 tables = publisher.publish(plans, work, writer)
     return IngestReport(
         source=facts.name,
@@ -133,9 +150,17 @@ def ingest(  # noqa: PLR0913 - the room's widest door; all but four are keywords
 
 
 def ingest_fingerprint(
-    sha256: str, mapping: SourceMapping, contracts: Iterable[TableContract], as_of: date
+    sha256: str,
+    mapping: SourceMapping,
+    contracts: Iterable[TableContract],
+    as_of: date,
+    *,
+    keys: str | None = None,
 ) -> str:
-    """Return the id of an ingest: the same for the same content, mapping, contracts and date."""
+    """Return the id of an ingest: the same for the same content, mapping, contracts and date.
+
+    ``keys`` names the keys that seal personal columns: what was stored in clear is read again.
+    """
     promises = [
         [contract.name, contract.key]
         + [
@@ -144,7 +169,8 @@ def ingest_fingerprint(
         ]
         for contract in contracts
     ]
-    return hash_id("ingest", sha256, mapping.fingerprint, promises, as_of)
+    sealed = () if keys is None else (keys,)
+    return hash_id("ingest", sha256, mapping.fingerprint, promises, as_of, *sealed)
 
 
 def _find_done(

@@ -39,6 +39,7 @@ from bihuan.kernel import (
     hash_id,
     write_atomically,
 )
+from bihuan.kernel.crash import crash_point
 from bihuan.kernel.files import sync_folder
 
 _NAME = re.compile(r"\w[\w-]*")
@@ -174,9 +175,12 @@ class Publication:
         parent = self.lake.root / ".staging"
         parent.mkdir(exist_ok=True)
         # the process id tells a sweep whose folder it is
+        crash_point("lake.folder.before_make")
         staging = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         try:
+            crash_point("lake.folder.after_make")
             yield staging
+            crash_point("lake.folder.filled")
             if not any(staging.glob("*.parquet")):
                 raise DefectError(f"Nothing was written for '{table}' at {as_of.isoformat()}.")
         except BaseException:
@@ -264,6 +268,30 @@ class Lake:
                 shutil.rmtree(path, ignore_errors=True)
             return len(dead)
 
+    def retire(self, snapshots: Iterable[Snapshot]) -> int:
+        """Take snapshots out of the lake for good, all at once; return how many.
+
+        The HEAD is replaced first and the files are removed after, so a killed process leaves
+        files that no HEAD names. A snapshot that was replaced meanwhile is left alone. Whoever
+        still reads an older view loses the files.
+        """
+        with file_lock(self.root / ".lock"):
+            head = self._head()
+            gone = []
+            for snapshot in snapshots:
+                dates = head["tables"].get(snapshot.table, {})
+                if dates.get(snapshot.as_of.isoformat()) == snapshot.id:
+                    del dates[snapshot.as_of.isoformat()]
+                    gone.append(snapshot)
+            if not gone:
+                return 0
+            head["tables"] = {table: dates for table, dates in head["tables"].items() if dates}
+            head["version"] += 1
+            write_atomically(self.root / "HEAD.json", canonical_json(head).encode())
+            for snapshot in gone:
+                shutil.rmtree(snapshot.files[0].parent, ignore_errors=True)
+            return len(gone)
+
     def _head(self) -> dict[str, Any]:
         path = self.root / "HEAD.json"
         if not path.exists():
@@ -274,9 +302,11 @@ class Lake:
     def _commit(self, publication: Publication) -> None:
         published_at = publication.clock.now().isoformat()
         described = [self._describe(*pending, published_at) for pending in publication._pending]
+        crash_point("lake.commit.before_lock")
         with file_lock(
             self.root / ".lock"
         ):  # from the first move on, so that no sweep comes between
+            crash_point("lake.commit.locked")
             entries = [
                 (table, as_of, self._settle(table, as_of, staging, snapshot_id))
                 for (table, as_of, staging, _), snapshot_id in zip(
@@ -287,7 +317,10 @@ class Lake:
             for table, as_of, snapshot_id in entries:
                 head["tables"].setdefault(table, {})[as_of.isoformat()] = snapshot_id
             head["version"] += 1
+            crash_point("lake.head.before_switch")
             write_atomically(self.root / "HEAD.json", canonical_json(head).encode())
+            crash_point("lake.head.after_switch")
+        crash_point("lake.commit.released")
 
     def _describe(
         self,
@@ -300,8 +333,10 @@ class Lake:
         """Flush a staged folder to disk and describe it; return the snapshot's id."""
         described = []
         for path in sorted(staging.glob("*.parquet")):
+            crash_point("lake.describe.before_sync")
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+                crash_point("lake.describe.after_sync")
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             described.append(
                 {
@@ -316,7 +351,9 @@ class Lake:
             "lineage": dict(lineage),
             "published_at": published_at,
         }
+        crash_point("lake.describe.before_manifest")
         write_atomically(staging / "snapshot.json", canonical_json(content).encode())
+        crash_point("lake.describe.after_manifest")
         return hash_id(table, as_of, described, lineage, published_at)
 
     def _settle(self, table: str, as_of: date, staging: Path, snapshot_id: str) -> str:
@@ -326,9 +363,12 @@ class Lake:
             shutil.rmtree(staging)
             return snapshot_id
         target.parent.mkdir(parents=True, exist_ok=True)
+        crash_point("lake.settle.before_rename")
         staging.rename(target)
+        crash_point("lake.settle.after_rename")
         for folder in (target.parent, target.parent.parent, self.root):
             sync_folder(folder)
+        crash_point("lake.settle.after_sync")
         return snapshot_id
 
 

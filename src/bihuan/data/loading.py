@@ -24,6 +24,7 @@ from bihuan.data.encoding import EmptySourceError
 from bihuan.data.engine import Engine
 from bihuan.data.lake import Snapshot
 from bihuan.data.part_file import PartFile, link_file, rewrite_without
+from bihuan.data.personal import SealedFile
 from bihuan.data.quarantine import BadRow, BatchWriter
 from bihuan.data.reasons import Reason
 from bihuan.kernel import DefectError, Progress
@@ -76,6 +77,8 @@ class TableLoad:
         Snapshot whose rows stay; None starts an empty table.
     only
         Restricts a replay to the rows of its batch.
+    sealed
+        Takes the personal columns out of the rows before they are written; None keeps them.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class TableLoad:
         *,
         previous: Snapshot | None = None,
         only: Only | None = None,
+        sealed: SealedFile | None = None,
     ) -> None:
         self.plan = plan
         self.name = plan.contract.name
@@ -94,6 +98,7 @@ class TableLoad:
         self._engine = engine
         self._previous = previous
         self._only = only
+        self._sealed = sealed
         carried = previous.files if previous is not None else ()
         for number, path in enumerate(carried):
             link_file(path, folder / f"part-{number:05d}.parquet")
@@ -119,9 +124,9 @@ class TableLoad:
         self._records.append(block.records[index])
         self._parts.append(part.astype(np.int16))
         self._hashes.append(key)
-        self._writer.write(rows)
+        self._writer.write(rows if self._sealed is None else self._sealed.take(rows))
         for record in block.unreadable:
-            batch.add(_unreadable(self.name, record))
+            batch.add(_unreadable(self.name, record, batch))
         if len(bad):
             self._quarantine(block, bad, batch)
         self.seconds += time.perf_counter() - started
@@ -130,6 +135,8 @@ class TableLoad:
         """Close the file, take duplicates out of it, and return those that go to quarantine."""
         started = time.perf_counter()
         self._writer.close()
+        if self._sealed is not None:
+            self._sealed.close()
         records = np.concatenate([np.zeros(0, np.int64), *self._records])
         parts = np.concatenate([np.zeros(0, np.int16), *self._parts])
         hashes = np.concatenate([np.zeros(0, np.uint64), *self._hashes])
@@ -144,6 +151,8 @@ class TableLoad:
             gone = np.zeros(records.size, dtype=np.bool_)
             gone[judged.position] = True
             rewrite_without(self._path, gone)
+            if self._sealed is not None:
+                self._sealed.drop(gone)
             first = np.where(judged.first < 0, 0, records[judged.first])
             found = [
                 Duplicate(int(records[at]), int(parts[at]), int(first[number]), judged.key[number])
@@ -157,12 +166,16 @@ class TableLoad:
             self.stored = records.size
         if not self.stored and self._previous is not None:
             self._path.unlink()
+            if self._sealed is not None:
+                self._sealed.leave_out()
         self.seconds += time.perf_counter() - started
         return found
 
     def abandon(self) -> None:
         """Stop; what was written is of no use."""
         self._writer.abandon()
+        if self._sealed is not None:
+            self._sealed.abandon()
 
     def _quarantine(self, block: Block, bad: NDArray[np.int64], batch: BatchWriter) -> None:
         places = bad[:, 0]
@@ -171,7 +184,7 @@ class TableLoad:
             target, reason = self.plan.read_error(error)
             source = self.plan.source_of(target, part)
             trace = traces[place]
-            value = as_text(trace.cells.get(source)) or ""
+            value = batch.shown(source, as_text(trace.cells.get(source)) or "")
             column = self.plan.contract[target]
             detail = _range(column) if reason is Reason.OUT_OF_RANGE else ""
             batch.add(
@@ -242,13 +255,15 @@ def _quarantine_duplicates(
             first = traces[double.first].line if double.first else 0
             detail = f"→ {first}" if first else f"→ {load.plan.as_of}"
             key = ", ".join(load.plan.contract.key)
+            column = load.plan.source_of(load.plan.contract.key[0], double.part)
+            value = batch.shown(column, double.key)
             batch.add(
                 BadRow(
                     table=load.name,
                     trace=traces[double.record],
                     reason=Reason.DUPLICATE_KEY,
-                    text=Reason.DUPLICATE_KEY.text(double.key, key, detail),
-                    column=load.plan.source_of(load.plan.contract.key[0], double.part),
+                    text=Reason.DUPLICATE_KEY.text(value, key, detail),
+                    column=column,
                     target_column=load.plan.contract.key[0],
                     part=parts[double.part] if parts else None,
                 )
@@ -265,8 +280,8 @@ def _traces(source: RowSource, records: Collection[int]) -> dict[int, Trace]:
     return found
 
 
-def _unreadable(table: str, record: Unreadable) -> BadRow:
-    text = record.reason.text(record.text, "", record.detail)
+def _unreadable(table: str, record: Unreadable, batch: BatchWriter) -> BadRow:
+    text = record.reason.text(batch.shown(None, record.text), "", record.detail)
     return BadRow(table=table, trace=record.trace, reason=record.reason, text=text)
 
 

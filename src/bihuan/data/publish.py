@@ -18,8 +18,9 @@ from typing import Any
 from bihuan.data.convert import Plan
 from bihuan.data.engine import Engine
 from bihuan.data.ingest_report import TableReport
-from bihuan.data.lake import Lake, Snapshot
+from bihuan.data.lake import Lake, Publication, Snapshot
 from bihuan.data.loading import Only, TableLoad
+from bihuan.data.personal import Protector, SealedFile, sealed_name
 from bihuan.data.quarantine import BatchWriter, Quarantine
 from bihuan.kernel import Clock, UserError, file_lock
 
@@ -44,11 +45,18 @@ class TablePlan:
         Snapshot whose rows stay; None starts an empty table.
     only
         Restricts a replay to the rows of its batch.
+    previous_sealed
+        The sealed rows of ``previous``; None where it has none.
     """
 
     plan: Plan
     previous: Snapshot | None = None
     only: Only | None = None
+    previous_sealed: Snapshot | None = None
+
+
+class UnprotectedError(UserError):
+    """Rows would join a snapshot in which personal columns lie in clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,8 @@ class Publisher:
         The lake, the snapshot date, the time, and what converts.
     origin
         What the rows are made from; goes into the lineage of every table, free of secrets.
+    protector
+        Seals personal columns; None where the workspace has no keys.
     """
 
     lake: Lake
@@ -68,6 +78,7 @@ class Publisher:
     clock: Clock
     engine: Engine
     origin: Mapping[str, Any] = field(default_factory=dict)
+    protector: Protector | None = None
 
     def publish(
         self,
@@ -96,7 +107,12 @@ class Publisher:
                 folder = stack.enter_context(staging)
                 stack.enter_context(_removed_on_error(folder))
                 load = TableLoad(
-                    table.plan, folder, self.engine, previous=table.previous, only=table.only
+                    table.plan,
+                    folder,
+                    self.engine,
+                    previous=table.previous,
+                    only=table.only,
+                    sealed=self._sealed(table, publication, stack),
                 )
                 stack.callback(load.abandon)
                 loads.append(load)
@@ -120,6 +136,25 @@ class Publisher:
             )
             for load in loads
         )
+
+    def _sealed(
+        self, table: TablePlan, publication: Publication, stack: ExitStack
+    ) -> SealedFile | None:
+        """Open what takes the personal columns of a table; None where there is nothing to take."""
+        contract, protector = table.plan.contract, self.protector
+        if protector is None or not protector.applies_to(contract):
+            return None
+        if table.previous is not None and table.previous_sealed is None:
+            raise UnprotectedError(
+                f"'{contract.name}' at {self.as_of} was stored before there were keys.",
+                remedy="Protect the lake first, then add the rows.",
+                zh=f"表 {contract.name}（{self.as_of}）在启用密钥前入库，请先加密数据湖再追加。",
+            )
+        lineage = {"kind": "sealed", "keys": protector.fingerprint}
+        staging = publication.folder(sealed_name(contract.name), self.as_of, lineage=lineage)
+        folder = stack.enter_context(staging)
+        stack.enter_context(_removed_on_error(folder))
+        return SealedFile(contract, protector, folder, table.previous_sealed)
 
 
 def counts_of(load: TableLoad, writer: BatchWriter) -> dict[str, Any]:

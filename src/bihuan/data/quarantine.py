@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -136,20 +136,57 @@ class BadRow:
     part: str | None = None
 
 
-class BatchWriter:
-    """Collects the bad rows of one ingest; nothing is seen of them until :meth:`commit`."""
+class RowGuard(Protocol):
+    """Seals what a row that is set aside must not show; see ``bihuan.data.personal``."""
 
-    def __init__(self, root: Path, batch: Batch) -> None:
+    def cells(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the cells of a record as quarantine may hold them."""
+        ...
+
+    def raw(self, raw: bytes | None) -> bytes | None:
+        """Return the bytes of a record as quarantine may hold them."""
+        ...
+
+    def shown(self, column: str | None, value: str) -> str:
+        """Return what a reason may quote of a cell; ``column`` None: of a whole record."""
+        ...
+
+
+class BatchWriter:
+    """Collects the bad rows of one ingest; nothing is seen of them until :meth:`commit`.
+
+    Parameters
+    ----------
+    root, batch
+        The quarantine's folder, and whose rows they are.
+    guard
+        Seals personal cells; None keeps rows as they came.
+    """
+
+    def __init__(self, root: Path, batch: Batch, guard: RowGuard | None = None) -> None:
         self._root = root
         self._batch = batch
+        self._guard = guard
         self._folder = root / ".staging" / f"{batch.id}-{os.getpid()}"
         self._rows: list[dict[str, Any]] = []
         self._counts: dict[str, Counter[str]] = {}
         self._file: pq.ParquetWriter | None = None
         self.first: dict[str, BadRow] = {}
 
+    def shown(self, column: str | None, value: str) -> str:
+        """Return what a reason may quote of a source cell; None: of a whole record."""
+        return value if self._guard is None else self._guard.shown(column, value)
+
     def add(self, row: BadRow) -> None:
         """Add one row."""
+        if self._guard is not None:
+            trace = row.trace
+            row = dataclasses.replace(
+                row,
+                trace=dataclasses.replace(
+                    trace, cells=self._guard.cells(trace.cells), raw=self._guard.raw(trace.raw)
+                ),
+            )
         self.first.setdefault(row.table, row)
         self._counts.setdefault(row.table, Counter())[row.reason.value] += 1
         self._rows.append(
@@ -270,9 +307,9 @@ class Quarantine:
         return rows if table is None else rows.filter(pc.equal(rows["table"], table))
 
     @contextmanager
-    def writing(self, batch: Batch) -> Iterator[BatchWriter]:
+    def writing(self, batch: Batch, guard: RowGuard | None = None) -> Iterator[BatchWriter]:
         """Collect bad rows; what is not committed within the block is removed."""
-        writer = BatchWriter(self.root, batch)
+        writer = BatchWriter(self.root, batch, guard)
         try:
             yield writer
         finally:
@@ -285,6 +322,24 @@ class Quarantine:
         done = dataclasses.replace(batch, state="replayed", replayed_into=into, outcome=outcome)
         _save(self.root / batch.id, done)
         return done
+
+    def keep_rows(self, batch: Batch, rows: pa.Table) -> None:
+        """Replace the rows of a batch by some of them; without any, the batch is removed.
+
+        For the erasure of a customer alone: what was set aside is otherwise never changed.
+        """
+        folder = self.root / batch.id
+        if not rows.num_rows:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        counts: dict[str, Counter[str]] = {}
+        for row in rows.select(["table", "reason_code"]).to_pylist():
+            counts.setdefault(row["table"], Counter())[row["reason_code"]] += 1
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        write_atomically(folder / "rows.parquet", bytes(sink.getvalue()))
+        kept = {table: dict(reasons) for table, reasons in counts.items()}
+        _save(folder, dataclasses.replace(batch, counts=kept))
 
     def sweep(self) -> int:
         """Remove what killed processes left unfinished; return how many folders."""

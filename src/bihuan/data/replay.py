@@ -22,6 +22,14 @@ from bihuan.data.ingest_report import IngestReport
 from bihuan.data.lake import Lake, Snapshot
 from bihuan.data.loading import Only, TableLoad, fill
 from bihuan.data.mapping import SourceFormat, SourceMapping, check_columns, check_contracts
+from bihuan.data.personal import (
+    DataCipher,
+    Protector,
+    guard_of,
+    open_cells,
+    open_raw,
+    sealed_name,
+)
 from bihuan.data.publish import (
     NothingStored,
     Publisher,
@@ -51,6 +59,7 @@ def replay(  # noqa: PLR0913 - like ingest, whose keywords it shares
     clock: Clock,
     progress: Progress,
     engine: Engine | None = None,
+    protector: Protector | None = None,
 ) -> IngestReport:
     """Read the rows of a batch through a mended mapping and add those that are good now.
 
@@ -65,7 +74,7 @@ def replay(  # noqa: PLR0913 - like ingest, whose keywords it shares
         The batch.
     mapping
         The mended mapping; it must fill the tables that the batch's rows were meant for.
-    contracts, clock, progress, engine
+    contracts, clock, progress, engine, protector
         As for :func:`~bihuan.data.ingest.ingest`.
 
     Returns
@@ -100,11 +109,14 @@ def replay(  # noqa: PLR0913 - like ingest, whose keywords it shares
                 _require_ingest(batch, held)
                 origin = {"kind": "replay", "fingerprint": _mark(batch), "batch": batch.id}
                 publisher = Publisher(
-                    lake, batch.date, clock, engine or DuckDBEngine(threads=1), origin
+                    lake, batch.date, clock, engine or DuckDBEngine(threads=1), origin, protector
                 )
-                with quarantine.writing(_child(batch, mapping, clock)) as writer:
+                guard = guard_of(protector, mapping, contracts)
+                with quarantine.writing(_child(batch, mapping, clock), guard) as writer:
                     run = _Replay(quarantine, batch, mapping, publisher, writer)
-                    outcome = run.run({table: contracts[table] for table in tables}, held, progress)
+                    used = {table: contracts[table] for table in tables}
+                    sealed = {t: view.find(sealed_name(t), batch.date) for t in tables}
+                    outcome = run.run(used, held, sealed, progress)
             is_left = any(counts["rows_quarantined"] for counts in outcome.values())
             batch = quarantine.mark_replayed(batch, _child_id(batch) if is_left else None, outcome)
         view = lake.view()
@@ -134,6 +146,7 @@ class _Replay:
         self,
         contracts: Mapping[str, TableContract],
         held: Mapping[str, Snapshot | None],
+        sealed: Mapping[str, Snapshot | None],
         progress: Progress,
     ) -> dict[str, dict[str, Any]]:
         """Convert the rows of every table and publish them; return the counts by table."""
@@ -142,8 +155,10 @@ class _Replay:
             iso_dates = self.batch.source_format != "csv"
             plan = Plan(self.mapping, contract, self.batch.date, iso_dates=iso_dates)
             rows = self.quarantine.rows(self.batch.id, table)
-            sources[table] = BatchSource(self.batch, rows, self.mapping.source)
-            plans.append(TablePlan(plan, held[table], _only(plan, rows)))
+            protector = self.publisher.protector
+            cipher = protector.cipher if protector else None
+            sources[table] = BatchSource(self.batch, rows, self.mapping.source, cipher)
+            plans.append(TablePlan(plan, held[table], _only(plan, rows), sealed[table]))
         outcome: dict[str, dict[str, Any]] = {}
 
         def work(loads: Sequence[TableLoad]) -> None:
@@ -170,9 +185,13 @@ class BatchSource:
     form
         How the mended mapping reads the source; a record that could not be cut into cells or
         decoded is tried once more by it.
+    cipher
+        Opens what quarantine sealed; None where the workspace has no keys.
     """
 
-    def __init__(self, batch: Batch, rows: pa.Table, form: SourceFormat) -> None:
+    def __init__(
+        self, batch: Batch, rows: pa.Table, form: SourceFormat, cipher: DataCipher | None = None
+    ) -> None:
         self.facts = SourceFacts(
             name=batch.source,
             format="quarantine",
@@ -181,6 +200,7 @@ class BatchSource:
             total=float(rows.num_rows),
         )
         self.rows = rows
+        self._cipher = cipher
         self._encoding = form.encoding or batch.encoding
         delimiter = form.delimiter or batch.delimiter
         self._dialect = Dialect(delimiter.encode(), form.quote.encode())
@@ -204,8 +224,11 @@ class BatchSource:
         traces: list[Trace] = []
         unreadable: list[Unreadable] = []
         for row in rows:
-            cells = json.loads(row["raw"]) or self._cut(row["raw_bytes"])
-            trace = Trace(row["record"], row["line"], cells, None if cells else row["raw_bytes"])
+            given, raw = json.loads(row["raw"]), row["raw_bytes"]
+            if self._cipher is not None:
+                given, raw = open_cells(given, self._cipher), open_raw(raw, self._cipher)
+            cells = given or self._cut(raw)
+            trace = Trace(row["record"], row["line"], cells, None if cells else raw)
             if cells:
                 traces.append(trace)
             else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from bihuan.data import Column, LakeView, Snapshot, Source
+from bihuan.data.personal import show_masks
 from bihuan.kernel import UserError
 from bihuan.tag import TagBranch, TagDefinition, TagNotDerivedError
 from bihuan.workspace.customer_view import (
@@ -164,6 +165,7 @@ class _Lookup:
 
     def _records(self, table: str, rows: Rows) -> tuple[Record, ...]:
         contract = self._workspace.contracts[table]
+        rows = show_masks(self._lake, contract, rows, self._workspace.engine)
         records = []
         for row in rows:
             columns = [column for column in contract.columns if column.name in row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from bihuan.data import (
     profile_quality,
     replay,
 )
+from bihuan.data.personal import DataCipher, DataKeys, Protector, protect_lake
 from bihuan.decision import Plan
 from bihuan.delivery import (
     Channel,
@@ -119,6 +121,8 @@ class Workspace:
         self.progress = progress
         self.engine = engine
         self.lake = Lake(self.layout.lake)
+        self.keys_file = self.layout.root / "keys" / "data.json"
+        self._protector: Protector | None = None
 
     # what is defined
 
@@ -190,6 +194,7 @@ class Workspace:
             engine=self.engine,
             quarantine=self.quarantine,
             append=append,
+            protector=self.protector,
         )
 
     @cached_property
@@ -207,7 +212,30 @@ class Workspace:
             contracts=self.contracts,
             clock=self.clock,
             progress=self.progress,
+            protector=self.protector,
         )
+
+    @property
+    def protector(self) -> Protector | None:
+        """Seals personal columns with the keys of ``keys_file``; None where there is no such file.
+
+        A notebook without keys keeps what it reads as it is; a service always has keys.
+        """
+        if self._protector is None and self.keys_file.exists():
+            self._protector = Protector(DataCipher(DataKeys.open(self.keys_file)))
+        return self._protector
+
+    def protect(self) -> list[tuple[str, date]]:
+        """Seal the personal columns of snapshots stored before there were keys.
+
+        Returns
+        -------
+        list
+            Table and date of each snapshot that was rewritten; empty where all was sealed.
+        """
+        if self.protector is None:
+            return []
+        return protect_lake(self.lake, self.contracts, self.protector, self.clock)
 
     def quality(self, table: str, as_of: Day) -> QualityProfile:
         """Profile a table: completeness, range, granularity, freshness."""

@@ -7,6 +7,8 @@ superuser or has BYPASSRLS: ``bihuan doctor`` says so.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from bihuan.server.control.base import Shared
@@ -51,6 +53,23 @@ def row_security(tables: dict[str, str]) -> list[str]:
             f"CREATE POLICY {name}_removed ON {name} FOR DELETE USING ({whole} OR {_BELOW})",
         ]
     return statements
+
+
+def secure(op: Any, tables: dict[str, str]) -> None:
+    """Put tables under row security within a migration; does nothing in SQLite."""
+    if op.get_bind().dialect.name == "postgresql":
+        for statement in row_security(tables):
+            op.execute(statement)
+
+
+def unsecure(op: Any, tables: dict[str, str]) -> None:
+    """Take tables out of row security within a migration, so that they can be dropped."""
+    if op.get_bind().dialect.name == "postgresql":
+        for name in sorted(tables):
+            for policy in ("seen", "added", "changed", "removed"):
+                op.execute(f"DROP POLICY {name}_{policy} ON {name}")
+            op.execute(f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY")
+            op.execute(f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY")
 
 
 def secured_tables() -> dict[str, str]:

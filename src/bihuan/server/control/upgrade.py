@@ -45,14 +45,14 @@ def migrate(engine: sa.Engine, revision: str = "head") -> None:
     with engine.begin() as connection:
         _take_turns(connection)
         _require_known(connection)
-        command.upgrade(_config(connection), revision)
+        command.upgrade(config_over(connection), revision)
 
 
 def take_back(engine: sa.Engine, revision: str) -> None:
     """Downgrade the control database to ``revision``, ``base`` for nothing at all."""
     with engine.begin() as connection:
         _take_turns(connection)
-        command.downgrade(_config(connection), revision)
+        command.downgrade(config_over(connection), revision)
 
 
 def newest_revision() -> str:
@@ -103,21 +103,13 @@ def differences(engine: sa.Engine) -> list[str]:
         return [str(found) for found in compare_metadata(context, Table.metadata)]
 
 
-def write_migration(engine: sa.Engine, message: str, revision: str) -> Path:
-    """Write a migration for what the tables have and the database lacks; for developers."""
-    with engine.begin() as connection:
-        script = command.revision(
-            _config(connection), message=message, rev_id=revision, autogenerate=True
-        )
-    return Path(script.path)  # type: ignore[union-attr]
-
-
 def is_ours(obj: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
     """Tell whether Alembic should look at an object: not at tables that others keep here."""
     return not (kind == "table" and reflected and name not in Table.metadata.tables)
 
 
-def _config(connection: sa.Connection) -> Config:
+def config_over(connection: sa.Connection) -> Config:
+    """Return Alembic's configuration over an open connection."""
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
 from bihuan.kernel import Clock
+from bihuan.kernel.crash import crash_point
 from bihuan.server.control.audit import AuditEntry, append_entries
 from bihuan.server.control.base import new_id
 from bihuan.server.control.engine import WRITING
@@ -137,8 +138,11 @@ class Control:
             with session.begin():
                 _tell_row_security(session, scope)
                 yield work
+                crash_point("work.before_flush")
                 session.flush()
                 append_entries(session, work._entries)
+                crash_point("work.before_commit")
+            crash_point("work.after_commit")
         for call in work._afterwards:
             call()
 

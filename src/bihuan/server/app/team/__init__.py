@@ -1,0 +1,93 @@
+"""The organisation that works the platform: teams, processes, training, performance.
+
+``roster`` (teams, members, mergers), ``process`` (operating processes and their runs), ``training``
+(courses and results), ``performance`` (assessments by the uniform rules, appeals).
+"""
+
+from bihuan.server.app.team.performance import (
+    appeal,
+    assess_performance,
+    close_performance,
+    decide_appeal,
+    find_appeals,
+    find_performances,
+    find_scores,
+    get_appeal,
+    get_performance,
+    get_score,
+    ranking,
+)
+from bihuan.server.app.team.process import (
+    advance_run,
+    define_process,
+    find_processes,
+    find_runs,
+    get_process,
+    get_run,
+    start_run,
+    stop_run,
+)
+from bihuan.server.app.team.roster import (
+    TEAM_KINDS,
+    Headcount,
+    add_member,
+    find_changes,
+    find_teams,
+    get_team,
+    headcount,
+    members_of,
+    merge_teams,
+    open_team,
+    release_member,
+    set_planned,
+)
+from bihuan.server.app.team.training import (
+    Completion,
+    completion,
+    find_courses,
+    find_records,
+    get_course,
+    open_course,
+    record_result,
+)
+
+__all__ = [
+    "TEAM_KINDS",
+    "Headcount",
+    "open_team",
+    "set_planned",
+    "add_member",
+    "release_member",
+    "merge_teams",
+    "get_team",
+    "find_teams",
+    "find_changes",
+    "members_of",
+    "headcount",
+    "define_process",
+    "start_run",
+    "advance_run",
+    "stop_run",
+    "get_process",
+    "get_run",
+    "find_processes",
+    "find_runs",
+    "open_course",
+    "record_result",
+    "completion",
+    "Completion",
+    "get_course",
+    "find_courses",
+    "find_records",
+    "assess_performance",
+    "close_performance",
+    "ranking",
+    "appeal",
+    "decide_appeal",
+    "get_performance",
+    "get_score",
+    "get_appeal",
+    "find_performances",
+    "find_scores",
+    "find_appeals",
+]
