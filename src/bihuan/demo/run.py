@@ -14,6 +14,7 @@ from bihuan.data import DuckDBEngine
 from bihuan.demo.picture import replay_sections
 from bihuan.demo.replay import Replay, replay_calls
 from bihuan.demo.retention import AS_OF, CAMPAIGN, MODEL, Retention, turn_retention
+from bihuan.demo.service import LaidOut, lay_out_service
 from bihuan.evaluation import NotEstimable, Text
 from bihuan.kernel import FixedClock, Progress, UserError
 from bihuan.pack import PACKS
@@ -93,8 +94,36 @@ def run(folder: Path, *, progress: Progress, say: Callable[[str, str], None]) ->
         notes=_NOTES,
         extra=replay_sections(replay),
     )[0]
-    summary = _summary(replay, retention) | {"seconds": round(time.perf_counter() - started, 1)}
+    say("③ 组织、账号与各状态方案（模拟省 14,700 人）",
+        "3. People, accounts, plans in every state (a simulated province of 14,700)")  # fmt: skip
+    service = lay_out_service(
+        folder,
+        whole_province=True,
+        plans_too=True,
+        clock=FixedClock(NOW),
+        progress=progress,
+    )
+    _tell_service(service, say)
+    summary = _summary(replay, retention) | {
+        "service": {
+            "org_units": service.units,
+            "people": service.people,
+            "accounts": len(service.accounts),
+            "plans": service.plans,
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+    }
     return DemoResult(summary, page)
+
+
+def _tell_service(service: LaidOut, say: Callable[[str, str], None]) -> None:
+    plans = sum(service.plans.values())
+    say(
+        f"  {service.units:,} 个组织单元，{service.people:,} 人，"
+        f"{len(service.accounts)} 个演示账号，{plans} 个方案",
+        f"  {service.units:,} org units, {service.people:,} people, {len(service.accounts)} demo"
+        f" accounts, {plans} plans",
+    )
 
 
 def _fresh_workspace(folder: Path, progress: Progress) -> Workspace:
