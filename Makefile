@@ -20,7 +20,7 @@ test: $(V)/.dev
 	$(RUN) pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: $(V)/.bench
-	@test -n "$(NAME)" || { echo "Say which: make bench NAME=ingest|derive|audience|allocation|decisions|deploy [SIZE=n] [INSTANCE=dir] [OUT=dir]"; exit 2; }
+	@test -n "$(NAME)" || { echo "Say which: make bench NAME=ingest|derive|audience|allocation|decisions|deploy|kills|serve [SIZE=n] [INSTANCE=dir] [OUT=dir]"; exit 2; }
 	@$(V)/bin/python -m bench $(NAME) $(if $(SIZE),--size $(SIZE)) $(if $(INSTANCE),--instance $(INSTANCE)) $(if $(OUT),--out $(OUT))
 
 lint: $(V)/.dev

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-import time
+import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
-from bihuan.demo import run, serve
+from bihuan.demo import run
 from bihuan.kernel import SilentProgress, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +75,52 @@ class TestDemo:
             pdf = folder / "reports" / f"retention-2026-11.{language}.pdf"
             assert pdf.read_bytes().startswith(b"%PDF")
 
+    def test_people_of_a_province_can_sign_in_and_find_plans_in_every_state(
+        self, folder: Path, summary: dict[str, Any]
+    ) -> None:
+        told = summary["service"]
+        assert told["people"] == 14_700
+        assert told["org_units"] > 13_000
+        assert set(told["plans"]) >= {
+            "analysis", "drafting", "rehearsed", "assessed", "filed", "approved", "executing",
+            "paused", "completed", "library", "withdrawn",
+        }  # fmt: skip
+        with serving(folder) as url:
+            with urllib.request.urlopen(f"{url}/") as page:
+                assert "demo-approver" in page.read().decode()
+            with urllib.request.urlopen(f"{url}/reports/retention-2026-11.html") as page:
+                assert "投入产出" in page.read().decode()
+            sign_in = urllib.request.Request(
+                f"{url}/api/v1/sessions",
+                data=json.dumps({"name": "demo-approver", "password": "bihuan-demo-2026"}).encode(),
+                headers={"content-type": "application/json"},
+            )
+            with urllib.request.urlopen(sign_in) as answer:
+                cookie = answer.headers["set-cookie"].split(";")[0]
+            plans = urllib.request.Request(
+                f"{url}/api/v1/plans?state=filed", headers={"cookie": cookie}
+            )
+            with urllib.request.urlopen(plans) as answer:
+                (waiting,) = json.load(answer)["items"]
+        assert waiting["title_zh"]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a workspace as ``make demo`` does; yield its address."""
+    command = [sys.executable, "-m", "bihuan.cli", "serve", "-w", str(folder), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://[^/\s]+", process.stdout.readline())
+            assert found
+            yield found[0]
+        finally:
+            process.terminate()
+            process.wait(60)
+
 
 class TestFolder:
     def test_a_folder_that_is_no_demo_is_left_alone(self, tmp_path: Path) -> None:
@@ -80,29 +128,3 @@ class TestFolder:
         with pytest.raises(UserError, match="not an earlier demo"):
             run(tmp_path, progress=SilentProgress(), say=lambda zh, en: None)
         assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "keep"
-
-
-class TestServe:
-    def test_serves_the_page_at_the_address_that_it_prints(self, tmp_path: Path) -> None:
-        (tmp_path / "page.html").write_text("<p>闭环</p>", encoding="utf-8")
-        said: list[str] = []
-        Thread(
-            target=serve,
-            args=(tmp_path, "page.html"),
-            kwargs={"port": 0, "say": lambda zh, en: said.append(en)},
-            daemon=True,
-        ).start()
-        while not said:
-            time.sleep(0.01)
-        address = said[0].split()[1]
-        with urllib.request.urlopen(address) as answer:
-            assert "闭环" in answer.read().decode()
-
-    def test_a_taken_port_is_named(self, tmp_path: Path) -> None:
-        from http.server import HTTPServer, SimpleHTTPRequestHandler
-
-        with (
-            HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as taken,
-            pytest.raises(UserError, match=str(taken.server_port)),
-        ):
-            serve(tmp_path, "x", port=taken.server_port, say=lambda zh, en: None)

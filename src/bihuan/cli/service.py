@@ -85,6 +85,60 @@ def doctor(workspace: Folder = HERE, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command(name="import-org")
+def import_org(workspace: Folder = HERE, as_json: AsJson = False) -> None:
+    """Take org units and staff from the lake into the service. 导入组织.
+
+    Units and staff that are no longer listed are closed; rows that do not fit are listed with the
+    reason. Ingest the tables org_unit and staff first.
+    """
+    from bihuan.server.app.organisation import import_from_lake
+    from bihuan.server.node import open_service
+
+    screen = new_screen(as_json=as_json)
+    service = open_service(read_settings(workspace))
+    with service.system_work() as work:
+        report = import_from_lake(work, service.workspace)
+    counts = dict(report.counts)
+    told = ", ".join(f"{name} {count}" for name, count in counts.items())
+    screen.say(f"组织已导入：{told}", f"Imported: {told}")
+    for row in report.refused[:20]:
+        screen.say(f"  {row.subject_id}：{row.reason}", f"  {row.subject_id}: {row.reason}")
+    screen.result({"counts": counts, "refused": len(report.refused)})
+
+
+@app.command(name="first-account")
+def open_first(
+    name: Annotated[str, typer.Argument(help="Name to sign in with. 账号")],
+    workspace: Folder = HERE,
+    password: Annotated[
+        str,
+        typer.Option(
+            prompt=True,
+            hide_input=True,
+            confirmation_prompt=True,
+            envvar="BIHUAN_FIRST_PASSWORD",
+            help="Asked for if not given. 密码",
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Open the first administrator, who opens all others. 开通首个管理员.
+
+    Needs an org tree (import-org) and no account yet.
+    """
+    from bihuan.server.app.account import open_first_account
+    from bihuan.server.node import open_service
+
+    screen = new_screen(as_json=as_json)
+    service = open_service(read_settings(workspace))
+    with service.system_work() as work:
+        account = open_first_account(work, name, password)
+        opened = account.name
+    screen.say(f"已开通 {opened}，请登录后开通其他账号。", f"{opened} may sign in now.")
+    screen.result({"account": opened})
+
+
 def read_settings(workspace: Path, **given: Any) -> Settings:
     """Return the settings of a service over ``workspace``.
 

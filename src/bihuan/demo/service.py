@@ -9,7 +9,7 @@ from pathlib import Path
 from bihuan.demo.plans import lay_out_plans
 from bihuan.kernel import Clock, Progress, SilentProgress
 from bihuan.server.app.demo_account import DEMO_PASSWORD, demo_accounts
-from bihuan.server.app.organisation.intake import Rows, import_from_lake, import_rows
+from bihuan.server.app.organisation import Rows, import_from_lake, import_rows
 from bihuan.server.node import bring_up_to_date, open_service
 from bihuan.server.settings import Settings
 from bihuan.twin import province_organisation

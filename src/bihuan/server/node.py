@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hmac
 import socket
 import threading
 from collections.abc import Callable
@@ -41,16 +42,22 @@ def open_service(
     """
     clock = clock or SystemClock()
     workspace = open_workspace(settings.workspace, clock=clock, progress=progress)
-    sealer = Sealer(prepare_keys(settings, workspace).audit)  # every process marks what it audits
+    keys = prepare_keys(settings, workspace).audit  # every process marks what it audits
     engine = with_sealer(
-        open_engine(settings.database_url, pool_size=settings.database_pool), sealer
+        open_engine(settings.database_url, pool_size=settings.database_pool), Sealer(keys)
     )
-    return Service(settings, Control(engine, clock), workspace, clock)
+    reply_key = hmac.digest(next(iter(keys.values())), b"kept replies", "sha256")
+    return Service(settings, Control(engine, clock), workspace, clock, reply_key)
 
 
 def bring_up_to_date(settings: Settings) -> tuple[str, str]:
-    """Bring the control database to the newest form; return the form before and after."""
-    open_workspace(settings.workspace)
+    """Bring the control database to the newest form; return the form before and after.
+
+    Personal columns that lie in the lake in clear are sealed: nobody reads yet.
+    """
+    workspace = open_workspace(settings.workspace)
+    prepare_keys(settings, workspace)
+    workspace.protect()
     engine = open_engine(settings.database_url)
     before = current_revision(engine)
     migrate(engine)
@@ -117,6 +124,7 @@ def _listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        listener.listen(2048)  # before the address is told, so that nobody is refused
     except OSError as error:
         listener.close()
         if error.errno != errno.EADDRINUSE:

@@ -11,6 +11,7 @@ from bihuan.twin.consumer import surround_consumers
 from bihuan.twin.digital import surround_digital
 from bihuan.twin.management import surround_management
 from bihuan.twin.operator import TwinReport, TwinSettings, generate_operator
+from bihuan.twin.organisation import PROVINCE_PERSONS, province_organisation
 from bihuan.twin.power import surround_power
 from bihuan.twin.reaction import SimulatedChannels, next_month
 from bihuan.twin.surroundings import (
@@ -39,6 +40,8 @@ __all__ = [
     "surround_power",
     "surround_consumers",
     "surround_management",
+    "province_organisation",
+    "PROVINCE_PERSONS",
     "draw_reaction",
     "publish_next_month",
 ]

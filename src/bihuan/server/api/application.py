@@ -13,7 +13,30 @@ from bihuan.server.api.frame.problem import install_problems
 from bihuan.server.api.frame.router import check_gates
 from bihuan.server.app.service import Service
 
-ROUTES = ("service_routes",)
+ROUTES = (
+    "page_routes",
+    "service_routes",
+    "audience_routes",
+    "policy_routes",
+    "job_routes",
+    "organisation_routes",
+    "place_routes",
+    "people_routes",
+    "sign_in_routes",
+    "indicator_routes",
+    "scene_routes",
+    "scheme_routes",
+    "team_routes",
+    "performance_routes",
+    "audit_routes",
+    "customer_routes",
+    "plan_routes",
+    "approval_routes",
+    "library_routes",
+    "frame_routes",
+    "knowledge_routes",
+    "deployment_routes",
+)
 """Modules of this room, each with a ``router``, in the order of the document."""
 
 DESCRIPTION = """Closed-loop precision marketing and customer retention.

@@ -18,7 +18,8 @@ router = Router(tag="pages", prefix="")
 _STYLE = """body{font:16px/1.6 system-ui,"Noto Sans CJK SC","Microsoft YaHei",sans-serif;margin:0;
 background:#f6f7f9;color:#1d2129}main{max-width:46rem;margin:6vh auto;padding:0 1.25rem}
 h1{font-size:1.6rem;margin:0 0 .25rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}
-p{margin:.25rem 0;color:#4e5969}a{color:#165dff;text-decoration:none}a:hover{text-decoration:underline}
+p{margin:.25rem 0;color:#4e5969}a{color:#165dff;text-decoration:none}
+a:hover{text-decoration:underline}
 table{border-collapse:collapse;width:100%;background:#fff;border-radius:8px;overflow:hidden}
 td,th{padding:.4rem .75rem;text-align:left;border-bottom:1px solid #eef0f3;font-weight:400}
 th{color:#86909c;font-size:.85rem}code{background:#eef0f3;padding:.1rem .35rem;border-radius:4px}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from bihuan.kernel import Clock
 from bihuan.server.app.actor import Actor
-from bihuan.server.app.errors import BusyError, ConflictError, StaleError
+from bihuan.server.app.errors import BusyError, ConflictError, RefusedError, StaleError
 from bihuan.server.control import Control, Scope, UnitOfWork
 from bihuan.server.settings import Settings
 from bihuan.workspace import Workspace
@@ -34,12 +34,15 @@ class Service:
         Lake and definitions.
     clock
         Tells the time.
+    reply_key
+        Under which requests are hashed, so that a kept hash tells nothing of a password in them.
     """
 
     settings: Settings
     control: Control
     workspace: Workspace
     clock: Clock
+    reply_key: bytes = field(default=b"", repr=False)
 
     @contextmanager
     def work(
@@ -110,6 +113,12 @@ def _in_words() -> Iterator[None]:
             "The change contradicts what is stored (a taken name, or a missing reference).",
             remedy="Read the list again and repeat your change.",
             zh="修改与现有数据冲突（名称已占用或引用不存在），请刷新后重试。",
+        ) from error
+    except DataError as error:  # PostgreSQL stores no NUL and cuts no text that is too long
+        raise RefusedError(
+            "A text has a character that cannot be stored, or is too long.",
+            remedy="Leave control characters out and shorten the text.",
+            zh="文本含有无法存储的字符或过长，请去除控制字符并缩短。",
         ) from error
     except (OperationalError, PoolTimeoutError) as error:
         if not _is_busy(error):

@@ -15,3 +15,9 @@ class View(BaseModel):
     """What a caller gets."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Criteria(BaseModel):
+    """Query parameters of a list, beside those of its pages; the gate refuses unknown ones."""
+
+    model_config = ConfigDict(str_strip_whitespace=True, frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -197,7 +197,7 @@ class Call:
     def _request_hash(self) -> str:
         body: bytes = getattr(self.request, "_body", b"")
         line = f"{self.request.method} {self.request.url.path}?{self.request.url.query}\n"
-        return hashlib.sha256(line.encode() + body).hexdigest()
+        return hmac.new(self.service.reply_key, line.encode() + body, "sha256").hexdigest()
 
     @contextmanager
     def _work(self, *, read_only: bool) -> Iterator[UnitOfWork]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from typing import Any
 
 from fastapi import Depends, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_flat_params
 
 from bihuan.server.api.frame.call import Call
 from bihuan.server.api.frame.problem import ForgeryError
 from bihuan.server.app.actor import Actor
-from bihuan.server.app.errors import UnauthenticatedError
+from bihuan.server.app.errors import BusyError, RefusedError, UnauthenticatedError
 from bihuan.server.app.permission import ACTIONS
 from bihuan.server.app.service import Service
 from bihuan.server.app.sign_in import Identity, identify, note_seen, require_action
@@ -48,6 +50,7 @@ class Gate:
             If the caller is not known, has no post for the action, or a browser was misled.
         """
         service: Service = request.app.state.service
+        _refuse_unknown(request)
         if self.kind == "public":
             return Call(service, NOBODY, "", request, response)
         identity = find_identity(request, service)
@@ -103,9 +106,30 @@ def find_identity(request: Request, service: Service) -> Identity | None:
     with service.system_work(read_only=True) as work:
         identity = identify(work, session_token=session, bearer=bearer, now=work.now)
     if identity is not None and identity.is_seen_stale:
-        with service.system_work() as work:
+        # a busy database must not turn a reader away; the next request notes it
+        with contextlib.suppress(BusyError), service.system_work() as work:
             note_seen(work, identity)
     return identity
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Refuse query parameters that the route does not know: a slip would change the answer."""
+    unknown = set(request.query_params) - _known(request.scope["route"].dependant)
+    if unknown:
+        raise RefusedError(
+            f"There is no query parameter {', '.join(sorted(unknown))} here.",
+            remedy="See /api/v1/openapi.json for those there are.",
+            zh=f"没有查询参数 {'、'.join(sorted(unknown))}，请查看接口文档。",
+        )
+
+
+_NAMES: dict[int, frozenset[str]] = {}
+
+
+def _known(dependant: Dependant) -> frozenset[str]:
+    if id(dependant) not in _NAMES:  # a route's dependant lives as long as the application
+        _NAMES[id(dependant)] = frozenset(field.alias for field in get_flat_params(dependant))
+    return _NAMES[id(dependant)]
 
 
 def _refuse_forgery(request: Request, identity: Identity) -> None:

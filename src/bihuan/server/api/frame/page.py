@@ -8,9 +8,9 @@ import json
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from bihuan.server.api.frame.body import Body, View
+from bihuan.server.api.frame.body import View
 from bihuan.server.app.errors import RefusedError
 
 T = TypeVar("T")
@@ -23,7 +23,9 @@ class Page(View, Generic[T]):
     next_cursor: str | None = None
 
 
-class _PageQuery(Body):
+class _PageQuery(BaseModel):
+    model_config = ConfigDict(frozen=True)  # other parameters stand beside it; see gate
+
     limit: int = Field(50, ge=1, le=200, description="Rows per page.")
     cursor: str | None = Field(
         None, max_length=400, description="`next_cursor` of the page before; none: the start."

@@ -39,9 +39,11 @@ class Router(APIRouter):
     ----------
     tag
         Heading in the OpenAPI document.
+    prefix
+        Where the routes stand.
     """
 
-    def __init__(self, *, tag: str) -> None:
+    def __init__(self, *, tag: str, prefix: str = "/api/v1") -> None:
         problems: dict[int | str, dict[str, Any]] = {
             status: {
                 "model": Problem,
@@ -50,7 +52,7 @@ class Router(APIRouter):
             }
             for status, text in _STATUS_TEXTS.items()
         }
-        super().__init__(prefix="/api/v1", tags=[tag], route_class=_Route, responses=problems)
+        super().__init__(prefix=prefix, tags=[tag], route_class=_Route, responses=problems)
 
 
 _STATUS_TEXTS = {
