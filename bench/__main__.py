@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("ingest", "derive", "audience", "allocation", "decisions", "deploy")
+NAMES = ("ingest", "derive", "audience", "allocation", "decisions", "deploy", "serve", "kills")
 
 
 def main() -> None:

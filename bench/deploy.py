@@ -1,8 +1,9 @@
 """Freezing and exporting a deployment beside plain DuckDB that writes the same columns.
 
 Decisions are made from a seed: 18 offers, six channels, eleven units, one customer in ten held
-out. In turn, each in a process of its own: the decisions are deployed (checked, hashed, ranked,
-published) and written as target lists; and DuckDB alone ranks and hashes the same rows into one
+out. In turn, each in a process of its own: the decisions are deployed from a snapshot of the lake
+(checked, hashed, ranked, written by channel and unit, published), counted by channel and unit,
+and written as target lists; and DuckDB alone ranks and hashes the same rows into one
 Parquet file and copies the same list columns, partitioned by channel and unit, as CSV and as
 Parquet. Plain DuckDB checks nothing, guards no cell against formulas, promises no order within a
 list, writes no manifest, and leaves half a folder behind if it is killed.
@@ -26,6 +27,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bihuan.data import Lake
@@ -123,7 +125,7 @@ def _run(size: int, instance: Path | None, folder: Path) -> dict[str, Any]:
                 "peak GiB": peak[key],
             }
             for what, key in (
-                ("bihuan: check, hash, freeze, publish", "freeze"),
+                ("bihuan: check, hash, freeze, publish, count", "freeze"),
                 ("bihuan: lists as CSV and Parquet, hashed", "export"),
                 ("plain DuckDB: rank, hash, one Parquet", "plain_freeze"),
                 ("plain DuckDB: COPY partitioned CSV", "plain_csv"),
@@ -167,19 +169,26 @@ def make_decisions(path: Path, size: int) -> None:
             ),
         }
     )
-    pq.write_table(rows, path)
+    pq.write_table(rows, path, row_group_size=122_880, compression="zstd", compression_level=1)
 
 
 def time_freeze(decisions: Path, place: Path) -> tuple[int, float, float, float]:
     """Deploy the decisions into a new lake."""
-    rows = pq.read_table(decisions)
     clock, lake = FixedClock(DEPLOYED), Lake(place / "lake")
+    with (
+        lake.publication(clock) as publication,
+        publication.folder("decision", DECIDED.date()) as folder,
+    ):
+        os.link(decisions, folder / "part-00000.parquet")
+    logged = lake.view().get("decision")
+    period = (DEPLOYED.date(), DEPLOYED.date() + timedelta(days=29))
 
     def work() -> int:
         made = deploy(
-            rows, campaign_id=CAMPAIGN, lake=lake, clock=clock, valid_days=30, scripts=SCRIPTS
+            logged, campaign_id=CAMPAIGN, lake=lake, clock=clock, period=period, scripts=SCRIPTS
         )
-        return made.planned
+        counted = made.counts(lake.view())
+        return int(pc.sum(counted["planned"]).as_py())
 
     return _timed(work)
 

@@ -91,7 +91,8 @@ def _run(users: int, folder: Path) -> dict[str, Any]:
         server.wait(30)
     figures = {
         "users": users,
-        "org_units": laid.counts,
+        "org_units": laid.units,
+        "staff": laid.people,
         "lay_out_seconds": seconds,
         **{f"people_{name}": value for name, value in _told(people).items()},
         **{f"most_{name}": value for name, value in _told(most).items()},

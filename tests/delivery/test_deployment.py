@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
+import struct
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from bihuan.data import DuckDBEngine, load_contracts
+from bihuan.data import DuckDBEngine, Lake, load_contracts
 from bihuan.delivery import (
     CONTRACTS,
     DeploymentConflictError,
     DeploymentNotFoundError,
     assignment_id,
-    deployment,
     find_deployment,
+    freeze,
     get_deployment,
     list_deployments,
 )
@@ -30,10 +33,18 @@ from bihuan.delivery.logged import (
     DecisionShapeError,
     MissingScriptError,
     UnloggedDecisionError,
-    decision_content_hash,
 )
+from bihuan.delivery.reading import CONTENT_KEY, DECISION_COLUMNS, decision_content_hash
+from bihuan.delivery.siphash import siphash128
 from bihuan.delivery.sql import TextPart, row_hash_id
-from bihuan.kernel import Cancelled, CancelToken, SilentProgress, UserError, hash_id
+from bihuan.kernel import (
+    Cancelled,
+    CancelToken,
+    DefectError,
+    SilentProgress,
+    UserError,
+    hash_id,
+)
 
 
 def shuffled(rows: pa.Table) -> pa.Table:
@@ -54,6 +65,29 @@ class TestAssignmentId:
             )
             assert row["assignment_id"] == python
 
+    def test_gives_the_reference_implementation_s_vectors(self):
+        """The first lines of the authors' vectors for 128 bits."""
+        key = bytes(range(16))
+        wanted = ("a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45")
+        assert tuple(siphash128(key, bytes(range(n))).hex() for n in (0, 1)) == wanted
+
+    @given(
+        st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 99)))
+    )
+    @settings(max_examples=30, deadline=None)
+    def test_columns_and_single_rows_give_the_same_id_for_any_text(self, cases):
+        cases += [("", 1), ('a"b\\c', 2), ("张三\u2028\x7f😀", 3), ("x" * 257, 4)]
+        names, steps = [name for name, _ in cases], np.array([s for _, s in cases], np.int32)
+        terms = SimpleNamespace(deployment_id="d\"'\\", generation=2)
+        found = freeze._ids(freeze.id_digests(terms, pa.array(names), steps)).to_pylist()
+        assert found == [assignment_id("d\"'\\", name, step, 2) for name, step in cases]
+
+    @given(st.text(), st.text(), st.integers(1, 99), st.integers(1, 99))
+    def test_parts_are_kept_apart(self, a, b, step, other):
+        first, second = assignment_id("d", a, step, 0), assignment_id("d", b, other, 0)
+        assert (first == second) == ((a, step) == (b, other))
+        assert assignment_id("d", a, step, 1) != first != assignment_id("e", a, step, 0)
+
     @given(st.lists(st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]))))
     @settings(max_examples=30, deadline=None)
     def test_sql_equals_hash_id_for_any_text(self, texts):
@@ -66,29 +100,160 @@ class TestAssignmentId:
         assert pc.count_distinct(assignments["assignment_id"]).as_py() == assignments.num_rows
 
 
-class TestContentHash:
-    def test_is_the_documented_hash_of_the_sorted_lines(self, make_decisions, engine):
-        rows = make_decisions(50, stratum=pa.nulls(50, pa.string()))
-        names = ("decision_id", "campaign_id", "customer_id", "arm", "stratum", "offer_id")
-        names += ("channel", "org_unit_id", "step", "treatment_probability", "expected_value")
-        lines = []
-        for row in rows.to_pylist():
-            cells = ["\x1e" if row[name] is None else str(row[name]) for name in names]
-            cells.append(str(int(row["decided_at"].timestamp() * 1_000_000)))
-            lines.append("".join(cell + "\x1f" for cell in cells))
-        expected = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-        assert decision_content_hash(rows, engine) == expected
+def by_hand(rows: pa.Table) -> str:
+    """The documented content hash, one row at a time."""
 
-    def test_does_not_depend_on_row_order_but_on_every_value(self, make_decisions, engine):
+    def text(value: str | None) -> bytes:
+        return bytes(16) if value is None else siphash128(CONTENT_KEY, value.encode())
+
+    def double(value: float | None) -> bytes:
+        return struct.pack("<d", float("nan") if value is None or value != value else value)
+
+    names = ("decision_id", "campaign_id", "customer_id", "arm", "stratum", "offer_id")
+    total = 0
+    for row in rows.to_pylist():
+        message = b"".join(text(row[name]) for name in (*names, "channel", "org_unit_id"))
+        message += struct.pack("<q", -(2**63) if row["step"] is None else row["step"])
+        message += double(row["treatment_probability"]) + double(row["expected_value"])
+        message += struct.pack("<q", int(row["decided_at"].timestamp() * 1_000_000))
+        total += int.from_bytes(siphash128(CONTENT_KEY, message), "little")
+    return hash_id("decision content", rows.num_rows, f"{total % 2**128:032x}", length=64)
+
+
+class TestContentHash:
+    def test_is_the_documented_sum_of_row_hashes(self, make_decisions):
+        values = [None, float("nan"), -0.0, 1e300, *[0.5] * 46]
+        names = ["", "张三\u2028😀", "x" * 300, *[f"c-{i}" for i in range(47)]]
+        rows = make_decisions(
+            50, stratum=pa.nulls(50, pa.string()), expected_value=values, customer_id=names
+        )
+        assert decision_content_hash(rows) == by_hand(rows)
+
+    def test_does_not_depend_on_types_or_chunks(self, make_decisions):
+        rows = make_decisions(300)
+        wide = pa.table(
+            {
+                name: rows[name].dictionary_encode()
+                if name in ("arm", "channel", "offer_id")
+                else rows[name].cast(pa.large_string())
+                if pa.types.is_string(rows.schema.field(name).type)
+                else rows[name]
+                for name in rows.column_names
+            }
+        )
+        pieces = pa.concat_tables([wide.slice(0, 7), wide.slice(7)])
+        assert decision_content_hash(pieces) == decision_content_hash(rows)
+
+    def test_does_not_depend_on_row_order_but_on_every_value(self, make_decisions):
         rows = make_decisions(80)
-        original = decision_content_hash(rows, engine)
-        assert decision_content_hash(shuffled(rows), engine) == original
-        for column, value in (("offer_id", "x"), ("arm", "control"), ("expected_value", 1.0)):
+        original = decision_content_hash(rows)
+        assert decision_content_hash(shuffled(rows)) == original
+        moved = pa.array([rows["decided_at"][0].as_py() + timedelta(seconds=1)] * 80)
+        for column in DECISION_COLUMNS:
             changed = rows[column].to_pylist()
-            changed[3] = value
+            changed[3] = {
+                pa.string(): "x",
+                pa.int64(): 7,
+                pa.float64(): 0.25,
+            }.get(rows.schema.field(column).type, moved[0].as_py())
             at = rows.schema.get_field_index(column)
-            other = rows.set_column(at, column, pa.array(changed))
-            assert decision_content_hash(other, engine) != original
+            other = rows.set_column(at, column, pa.array(changed, rows.schema.field(column).type))
+            assert decision_content_hash(other) != original, column
+
+    def test_a_row_twice_is_another_content(self, make_decisions):
+        rows = make_decisions(20)
+        twice = pa.concat_tables([rows, rows.slice(3, 1)])
+        other = pa.concat_tables([rows, rows.slice(4, 1)])
+        assert len({decision_content_hash(r) for r in (rows, twice, other)}) == 3
+
+    def test_values_that_change_places_are_seen(self, make_decisions):
+        """A sum over columns instead of rows would miss this."""
+        rows = make_decisions(20)
+        names = rows["customer_id"].to_pylist()
+        names[0], names[1] = names[1], names[0]
+        at = rows.schema.get_field_index("customer_id")
+        other = rows.set_column(at, "customer_id", pa.array(names))
+        assert decision_content_hash(other) != decision_content_hash(rows)
+
+
+class TestSnapshot:
+    """A deployment from the lake, block by block, is the one from memory."""
+
+    def publish(self, lake, clock, *tables, rows_per_group=100):
+        with (
+            lake.publication(clock) as publication,
+            publication.folder("decision", date(2026, 11, 1)) as folder,
+        ):
+            for number, rows in enumerate(tables):
+                path = folder / f"part-{number:05d}.parquet"
+                pq.write_table(rows, path, row_group_size=rows_per_group)
+        return lake.view().get("decision")
+
+    def test_gives_the_same_deployment_and_assignments(
+        self, run_deploy, make_decisions, clock, tmp_path
+    ):
+        rows = make_decisions()
+        found = []
+        for name, parts in (("a", None), ("b", (rows.slice(0, 250), rows.slice(250)))):
+            lake = Lake(tmp_path / name)
+            source = rows if parts is None else self.publish(lake, clock, *parts)
+            made = run_deploy(source, lake=lake)
+            found.append((made, made.assignments(lake.view()).read()))
+        assert found[0][0] == found[1][0]
+        assert found[0][1].equals(found[1][1])
+
+    def test_passes_over_other_campaigns_of_the_day(self, run_deploy, make_decisions, lake, clock):
+        rows = make_decisions()
+        spring = make_decisions(300, campaign_id=["spring"] * 300)
+        mixed = shuffled(pa.concat_tables([rows, spring]))
+        made = run_deploy(self.publish(lake, clock, mixed))
+        other = Lake(lake.root.parent / "other")
+        assert made == run_deploy(rows, lake=other)
+        assert made.assignments(lake.view()).read().equals(made.assignments(other.view()).read())
+
+    def test_refuses_what_a_table_would_be_refused_for(
+        self, run_deploy, make_decisions, lake, clock
+    ):
+        names = [f"c-{i:07d}" for i in range(600)]
+        names[9] = names[0]
+        snapshot = self.publish(lake, clock, make_decisions(customer_id=names))
+        with pytest.raises(DecisionShapeError, match="more than one decision"):
+            run_deploy(snapshot)
+        snapshot = self.publish(lake, clock, make_decisions().drop_columns(["step"]))
+        with pytest.raises(DefectError, match="step"):
+            run_deploy(snapshot)
+
+
+class TestParts:
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch):
+        monkeypatch.setattr(freeze, "PART_ROWS", 40)
+        monkeypatch.setattr(freeze, "MOST_ROWS", 60)
+        monkeypatch.setattr(freeze, "GROUP_ROWS", 16)
+
+    def test_hold_one_channel_and_consecutive_units_in_order(
+        self, run_deploy, make_decisions, lake
+    ):
+        made = run_deploy(make_decisions(900))
+        files = made.assignments(lake.view()).files
+        tables = [pq.read_table(path, partitioning=None) for path in files]
+        assert len(tables) > 12
+        seen: list[tuple[str, str, int]] = []
+        for rows in tables:
+            assert len(set(rows["channel"].to_pylist())) == 1
+            assert rows.num_rows <= 60 + 40
+            names = ("channel", "org_unit_id", "priority")
+            seen += zip(*(rows[name].to_pylist() for name in names), strict=True)
+        assert seen == sorted(seen)
+        assert len(seen) == made.planned
+
+    def test_a_long_list_goes_on_in_the_next_part(self, run_deploy, make_decisions, lake):
+        rows = make_decisions(400, channel=["sms"] * 400, org_unit_id=pa.nulls(400, pa.string()))
+        made = run_deploy(rows)
+        files = made.assignments(lake.view()).files
+        assert [pq.read_metadata(path).num_rows for path in files] == [60] * 6
+        ranks = made.assignments(lake.view()).read()["priority"].to_pylist()
+        assert ranks == list(range(1, 361))
 
 
 class TestDeploy:
@@ -208,26 +373,38 @@ class TestDeployTwice:
         self, run_deploy, make_decisions, lake, monkeypatch
     ):
         """The seeded defect: ids counted instead of hashed."""
+        counter = itertools.count()
 
-        def by_row_number(*parts: object) -> exp.Expr:
-            return exp.maybe_parse(
-                "CAST(ROW_NUMBER() OVER (ORDER BY decision.decision_order) AS TEXT)"
-            )
+        def by_row_number(terms: object, customers: pa.Array, steps: np.ndarray) -> np.ndarray:
+            numbers = [next(counter) for _ in range(len(customers))]
+            return np.array([numbers, numbers], np.uint64)
 
-        monkeypatch.setattr(deployment, "row_hash_id", by_row_number)
-
-        def order(rows: pa.Table) -> pa.Table:
-            return rows.append_column("decision_order", pa.array(range(rows.num_rows)))
-
-        a = run_deploy(order(make_decisions()), generation=1)
-        b = run_deploy(order(shuffled(make_decisions())), generation=2)
+        monkeypatch.setattr(freeze, "id_digests", by_row_number)
+        a = run_deploy(make_decisions(), generation=1)
+        b = run_deploy(make_decisions(), generation=2)
         ids = [ids_by_customer(d.assignments(lake.view()).read()) for d in (a, b)]
         assert ids[0] != ids[1]
+        for row in a.assignments(lake.view()).read().slice(0, 3).to_pylist():
+            assert row["assignment_id"] != assignment_id(
+                a.deployment_id, row["customer_id"], row["step"], 1
+            )
+
+    def test_ties_are_ranked_by_id_whatever_the_order_of_rows(
+        self, run_deploy, make_decisions, lake
+    ):
+        rows = make_decisions(300, expected_value=np.repeat([3.0, -0.0, 0.0], 100))
+        a, b = run_deploy(rows, generation=1), run_deploy(shuffled(rows), generation=2)
+        for made in (a, b):
+            found = made.assignments(lake.view()).read().to_pylist()
+            for place, group in itertools.groupby(
+                found, key=lambda row: (row["channel"], row["org_unit_id"])
+            ):
+                ranked = list(group)
+                keys = [(-row["expected_value"], row["assignment_id"]) for row in ranked]
+                assert keys == sorted(keys), place
 
     def test_ids_hang_on_the_customer_alone(self, run_deploy, make_decisions, lake, tmp_path):
         """The check that catches the defect above."""
-        from bihuan.data import Lake
-
         other = Lake(tmp_path / "other")
         a = run_deploy(make_decisions())
         b = run_deploy(shuffled(make_decisions()), lake=other)

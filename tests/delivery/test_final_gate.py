@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
@@ -80,6 +81,17 @@ class TestOptOut:
         refusal = opt_out(customer, "all", date(2026, 1, 1), "no_profiling")
         assert held(gate_with(refusal), assignments) == {}
 
+    def test_who_refuses_profiling_is_not_sent_what_a_profile_chose(self, gate_with, assignments):
+        customer = assignments["customer_id"][0].as_py()
+        mine = assignments.filter(pc.equal(assignments["customer_id"], customer))
+        for since, expected in ((date(2026, 1, 1), "no_profiling"), (date(2027, 1, 1), None)):
+            gate = gate_with(opt_out(customer, "hall", since, "no_profiling"))
+            gate = replace(gate, policy=replace(gate.policy, profiles=True))
+            reasons = held(gate, assignments)
+            wanted = set(mine["assignment_id"].to_pylist()) if expected else set()
+            assert set(reasons) == wanted
+            assert set(reasons.values()) == ({expected} if expected else set())
+
     def test_not_knowing_is_not_nobody(self, lake, clock):
         with pytest.raises(OptOutUnknownError, match="opt_out"):
             load_opt_outs(lake.view())
@@ -157,6 +169,27 @@ class TestStopSwitch:
             ({"stopped_channels": frozenset({"sms"})}, sms),
         ):
             assert list(held(gate_with(**policy), assignments).values()) == ["stopped"] * expected
+
+    @pytest.mark.parametrize(
+        "part",
+        [("sms", ""), ("", "grid-01"), ("sms", "grid-01"), ("", ""), ("sms", "nowhere")],
+    )
+    def test_parts_by_channel_and_unit(self, gate_with, assignments, part):
+        channel, unit = part
+        wanted = {
+            row["assignment_id"]
+            for row in assignments.to_pylist()
+            if channel in ("", row["channel"]) and unit in ("", row["org_unit_id"])
+        }
+        assert set(held(gate_with(stopped_parts=frozenset({part})), assignments)) == wanted
+
+    def test_rows_of_no_unit_stop_with_everything_only(self, gate_with, assignments):
+        at = assignments.schema.get_field_index("org_unit_id")
+        nowhere = pa.nulls(assignments.num_rows, pa.string())
+        rows = assignments.set_column(at, "org_unit_id", nowhere)
+        assert held(gate_with(stopped_parts=frozenset({("", "grid-01")})), rows) == {}
+        everything = held(gate_with(stopped_parts=frozenset({("", "")})), rows)
+        assert len(everything) == rows.num_rows
 
     def test_a_lasting_reason_is_named_before_a_passing_one(self, gate_with, assignments):
         customer = assignments["customer_id"][0].as_py()

@@ -63,11 +63,10 @@ def doctor(workspace: Folder = HERE, as_json: AsJson = False) -> None:
 
     Ends with 1 if something is wrong.
     """
-    from bihuan.server.app.doctor import examine
-    from bihuan.server.node import open_service
+    from bihuan.server.node import diagnose
 
     screen = new_screen(as_json=as_json)
-    findings = examine(open_service(read_settings(workspace)))
+    findings = diagnose(read_settings(workspace))
     for finding in findings:
         mark = "✓" if finding.ok else "✗"
         screen.say(f"{mark} {finding.zh}{finding.remedy_zh}", f"{mark} {finding.en}"
@@ -76,11 +75,14 @@ def doctor(workspace: Folder = HERE, as_json: AsJson = False) -> None:
         {
             "ok": all(finding.ok for finding in findings),
             "findings": [
-                {"name": finding.name, "ok": finding.ok, "zh": finding.zh, "en": finding.en}
+                {
+                    "name": finding.name, "ok": finding.ok, "zh": finding.zh, "en": finding.en,
+                    "remedy_zh": finding.remedy_zh, "remedy_en": finding.remedy_en,
+                }
                 for finding in findings
             ],
         }
-    )
+    )  # fmt: skip
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

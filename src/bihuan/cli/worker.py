@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
@@ -33,12 +32,12 @@ def worker(
     """
     settings = read_settings(workspace, **({"worker_threads": threads} if threads else {}))
     screen = new_screen(as_json=False)
+    from bihuan.server.api.frame.telemetry import set_up_telemetry
     from bihuan.server.control import require_current
     from bihuan.server.node import bring_up_to_date, open_service
     from bihuan.server.worker import run_worker
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("bihuan.worker").setLevel(settings.log_level.upper())
+    set_up_telemetry(settings, "worker")
     if not settings.database:
         bring_up_to_date(settings)
     service = open_service(settings)

@@ -25,7 +25,6 @@ from bihuan.delivery.deployment import (
     Deployment,
     DeploymentConflictError,
     DeploymentNotFoundError,
-    assignment_id,
     deploy,
     find_deployment,
     get_deployment,
@@ -40,7 +39,9 @@ from bihuan.delivery.final_gate import (
     load_opt_outs,
     no_opt_outs,
 )
-from bihuan.delivery.target_list import ListLayout
+from bihuan.delivery.freeze import assignment_id
+from bihuan.delivery.reading import Decisions
+from bihuan.delivery.target_list import ListLayout, guarded
 
 CONTRACTS = Path(__file__).parent / "contracts"
 """Folder of the contracts ``assignment`` and ``deployment``."""
@@ -49,6 +50,7 @@ __all__ = [
     "CONTRACTS",
     "deploy",
     "Deployment",
+    "Decisions",
     "DeploymentConflictError",
     "DeploymentNotFoundError",
     "assignment_id",
@@ -69,6 +71,7 @@ __all__ = [
     "ContactHours",
     "Stage",
     "guard_repeats",
+    "guarded",
     "receipt_rows",
     "RECEIPT_SCHEMA",
     "MARKET_ZONE",

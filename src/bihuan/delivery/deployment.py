@@ -17,12 +17,13 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from sqlglot import exp
 
 from bihuan.data import DuckDBEngine, Engine, Lake, LakeView, Snapshot
 from bihuan.delivery.channel import MARKET_ZONE
-from bihuan.delivery.logged import check_decisions, decision_content_hash
-from bihuan.delivery.sql import NumberPart, TextPart, row_hash_id, statement
+from bihuan.delivery.freeze import rank, write_parts
+from bihuan.delivery.logged import check_decisions, check_read
+from bihuan.delivery.reading import Decisions, Treated, read_decisions
+from bihuan.delivery.sql import statement
 from bihuan.kernel import (
     Clock,
     DefectError,
@@ -33,38 +34,15 @@ from bihuan.kernel import (
     file_lock,
     hash_id,
 )
+from bihuan.kernel.crash import crash_point
 
 REGISTER = "deployment"
-
-_FREEZE = """
-SELECT
-    CAST(:deployment_id AS TEXT) AS deployment_id,
-    CAST(:campaign_id AS TEXT) AS campaign_id,
-    decision.customer_id,
-    CAST(decision.step AS BIGINT) AS step,
-    CAST(:generation AS BIGINT) AS generation,
-    decision.offer_id,
-    decision.channel,
-    decision.org_unit_id,
-    script.script_id,
-    ROW_NUMBER() OVER (
-        PARTITION BY decision.channel, decision.org_unit_id
-        ORDER BY value DESC NULLS LAST, decision.customer_id, decision.step
-    ) AS priority,
-    value AS expected_value,
-    CAST(:valid_from AS DATE) AS valid_from,
-    CAST(:valid_until AS DATE) AS valid_until
-FROM (
-    SELECT *, CASE WHEN ISNAN(expected_value) THEN NULL ELSE expected_value END AS value
-    FROM decision
-    WHERE arm = 'treatment'
-) AS decision
-LEFT JOIN script ON decision.offer_id = script.offer_id AND decision.channel = script.channel
-ORDER BY channel, org_unit_id NULLS FIRST, priority
+_COUNT = """
+SELECT channel, org_unit_id, offer_id, COUNT(*) AS planned FROM assignment
+GROUP BY channel, org_unit_id, offer_id
+ORDER BY channel, org_unit_id NULLS FIRST, offer_id
 """
-_SCRIPT_SCHEMA = pa.schema(
-    [("offer_id", pa.string()), ("channel", pa.string()), ("script_id", pa.string())]
-)
+
 _REGISTER_SCHEMA = pa.schema(
     [
         ("deployment_id", pa.string()),
@@ -131,36 +109,20 @@ class Deployment:
         """Return the frozen assignments, ordered by channel, org unit and priority."""
         return view.get(self.table)
 
+    def counts(self, view: LakeView, engine: Engine | None = None) -> pa.Table:
+        """Count what the lake holds, independently of ``planned``.
 
-def assignment_id(deployment_id: str, customer_id: str, step: int, generation: int) -> str:
-    """Return the id of one assignment, the same that :func:`deploy` gives to its row.
-
-    Parameters
-    ----------
-    deployment_id
-        The deployment.
-    customer_id
-        The customer.
-    step
-        Step of the campaign, 1 = first.
-    generation
-        The deployment's generation.
-
-    Returns
-    -------
-    str
-        ``hash_id(deployment_id, customer_id, step, generation)``.
-
-    Examples
-    --------
-    >>> assignment_id("5d0c", "c-1", 1, 0)
-    'f50d76afa9358115f709'
-    """
-    return hash_id(deployment_id, customer_id, step, generation)
+        Returns
+        -------
+        pyarrow.Table
+            ``channel``, ``org_unit_id`` (may be missing), ``offer_id``, ``planned``, in that order.
+        """
+        query = statement(_COUNT)
+        return (engine or DuckDBEngine()).query(query, {"assignment": self.assignments(view)})
 
 
 def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one plain name
-    decisions: pa.Table,
+    decisions: Decisions,
     *,
     campaign_id: str,
     lake: Lake,
@@ -177,10 +139,11 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     Parameters
     ----------
     decisions
-        Rows of the ``decision`` contract of one campaign, all arms. Only ``treatment`` rows
-        become assignments; the others count for the content, because they are the design.
+        Rows of the ``decision`` contract, all arms: a table of one campaign, or a snapshot of the
+        lake, which is read block by block and may hold other campaigns beside. Only ``treatment``
+        rows become assignments; the others count for the content, because they are the design.
     campaign_id
-        The campaign; every row must carry it.
+        The campaign; every row of a table must carry it.
     lake
         Where the assignments and the register row are published together.
     clock
@@ -196,7 +159,7 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
     zone
         Time zone in which the days of validity begin.
     engine
-        Where rows are hashed and ranked; DuckDB by default.
+        Where rows are counted; DuckDB by default.
     progress
         Where the steps are reported.
 
@@ -218,7 +181,7 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
 
     Notes
     -----
-    Priority is the rank by expected value within channel and org unit; ties by customer id, a
+    Priority is the rank by expected value within channel and org unit; ties by assignment id, a
     missing value last.
     """
     opens, closes = period
@@ -230,14 +193,17 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
         )
     engine = engine or DuckDBEngine()
     now = clock.now()
-    with (progress or SilentProgress()).task("deploy", total=3, unit="steps") as task:
-        planned = check_decisions(
-            decisions, campaign_id=campaign_id, now=now, scripts=scripts, engine=engine
-        )
-        task.advance()
-        content = decision_content_hash(decisions, engine)
-        task.advance()
+    progress = progress or SilentProgress()
+    crash_point("freeze.before_check")
+    planned = check_decisions(decisions, campaign_id=campaign_id, now=now, engine=engine)
+    crash_point("freeze.checked")
+    rows = decisions.num_rows if isinstance(decisions, pa.Table) else decisions.rows
+    with progress.task("deploy", total=2 * rows, unit="rows") as task:
+        logged = read_decisions(decisions, campaign_id=campaign_id, task=task)
+        check_read(logged, decisions, campaign_id=campaign_id, scripts=scripts, engine=engine)
+        crash_point("freeze.hashed")
         today = now.astimezone(ZoneInfo(zone)).date()
+        content = logged.content_hash
         wanted = Deployment(
             deployment_id=hash_id("deployment", campaign_id, content, generation),
             campaign_id=campaign_id,
@@ -249,12 +215,16 @@ def deploy(  # noqa: PLR0913 - a deployment binds all of these, and each has one
             valid_until=closes,
             deployed_at=now,
         )
+        crash_point("freeze.before_lock")
         with file_lock(lake.root / ".deployment.lock"):
+            crash_point("freeze.locked")
             standing = _find_standing(lake.view(), wanted)
+            crash_point("freeze.looked_up")
             if standing is None:
                 _require_open(wanted, today)
-                _publish(lake, wanted, decisions, _script_rows(scripts), clock, engine)
-        task.advance()
+                _publish(lake, wanted, logged.treated, scripts, clock)
+        task.advance(rows)
+    crash_point("freeze.published")
     return standing or wanted
 
 
@@ -322,37 +292,22 @@ def _conflict(standing: Deployment, what: str) -> DeploymentConflictError:
 def _publish(
     lake: Lake,
     wanted: Deployment,
-    decisions: pa.Table,
-    scripts: pa.Table,
+    treated: Treated,
+    scripts: Mapping[tuple[str, str], str],
     clock: Clock,
-    engine: Engine,
 ) -> None:
     day = wanted.valid_from
     lineage = {"campaign_id": wanted.campaign_id, "content_hash": wanted.content_hash}
-    sources = {"decision": decisions, "script": scripts}
     with lake.publication(clock) as publication:
         with publication.folder(wanted.table, day, lineage=lineage) as folder:
-            written = engine.write(freeze_query(wanted), sources, folder)
+            ranked = rank(treated, wanted)
+            crash_point("freeze.ranked")
+            written = write_parts(ranked, wanted, scripts, folder)
         if written != wanted.planned:
             raise DefectError(f"{wanted.planned} assignments planned, {written} written.")
+        crash_point("freeze.parts_written")
         publication.add(REGISTER, day, _register_rows(lake.view(), wanted, day))
-
-
-def freeze_query(wanted: Deployment) -> exp.Query:
-    """Return the query that turns ``decision`` and ``script`` into assignments."""
-    query = statement(
-        _FREEZE,
-        deployment_id=wanted.deployment_id,
-        campaign_id=wanted.campaign_id,
-        generation=wanted.generation,
-        valid_from=wanted.valid_from.isoformat(),
-        valid_until=wanted.valid_until.isoformat(),
-    )
-    row_id = row_hash_id(
-        wanted.deployment_id, TextPart("customer_id"), NumberPart("step"), wanted.generation
-    )
-    query.set("expressions", [row_id.as_("assignment_id"), *query.expressions])
-    return query
+        crash_point("freeze.registered")
 
 
 def _register_rows(view: LakeView, wanted: Deployment, day: date) -> pa.Table:
@@ -360,14 +315,6 @@ def _register_rows(view: LakeView, wanted: Deployment, day: date) -> pa.Table:
     added = pa.Table.from_pylist([row], schema=_REGISTER_SCHEMA)
     today = view.find(REGISTER, day)
     return added if today is None else pa.concat_tables([today.read(), added])
-
-
-def _script_rows(scripts: Mapping[tuple[str, str], str]) -> pa.Table:
-    rows = [
-        {"offer_id": offer, "channel": channel, "script_id": script}
-        for (offer, channel), script in sorted(scripts.items())
-    ]
-    return pa.Table.from_pylist(rows, schema=_SCRIPT_SCHEMA)
 
 
 def _require_open(wanted: Deployment, today: date) -> None:

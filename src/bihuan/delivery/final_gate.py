@@ -32,6 +32,10 @@ from bihuan.kernel import DefectError, UserError
 GATE_REASONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "opt_out": {"zh": "客户已退订", "en": "The customer has opted out"},
+        "no_profiling": {
+            "zh": "客户拒绝自动化决策",
+            "en": "The customer refuses to be chosen by profile",
+        },
         "expired": {"zh": "已过有效期", "en": "Its validity is over"},
         "stopped": {"zh": "已人工停发", "en": "Somebody threw the stop switch"},
         "not_yet_valid": {"zh": "尚未生效", "en": "It is not valid yet"},
@@ -55,6 +59,7 @@ _JUDGE = """
 SELECT assignment.*,
     CASE
         WHEN whole.customer_id IS NOT NULL OR one.customer_id IS NOT NULL THEN 'opt_out'
+        WHEN profiled.customer_id IS NOT NULL THEN 'no_profiling'
         WHEN NOT COALESCE(assignment.valid_until >= CAST(:today AS DATE), FALSE) THEN 'expired'
         WHEN stopped.channel IS NOT NULL THEN 'stopped'
         WHEN NOT COALESCE(assignment.valid_from <= CAST(:today AS DATE), FALSE)
@@ -71,12 +76,19 @@ LEFT JOIN (
     SELECT DISTINCT customer_id, channel FROM opt_out
     WHERE kind = 'no_marketing' AND COALESCE(since <= CAST(:today AS DATE), TRUE)
 ) AS one ON assignment.customer_id = one.customer_id AND assignment.channel = one.channel
+LEFT JOIN (
+    SELECT DISTINCT customer_id FROM opt_out
+    WHERE CAST(:profiles AS BOOLEAN) AND kind = 'no_profiling'
+        AND COALESCE(since <= CAST(:today AS DATE), TRUE)
+) AS profiled ON assignment.customer_id = profiled.customer_id
 LEFT JOIN stopped
     ON assignment.campaign_id = stopped.campaign_id AND assignment.channel = stopped.channel
+    AND COALESCE(assignment.org_unit_id, '') = stopped.org_unit_id
 LEFT JOIN quiet ON assignment.channel = quiet.channel
 ORDER BY assignment.channel, assignment.org_unit_id NULLS FIRST, assignment.priority,
     assignment.assignment_id
 """
+_PLACE = ["campaign_id", "channel", "org_unit_id"]
 _GATED = (
     "assignment_id",
     "deployment_id",
@@ -113,6 +125,11 @@ class GatePolicy:
         Stop everything.
     stopped_campaigns, stopped_channels
         Stop these campaigns (ids) and these channel kinds.
+    stopped_parts
+        Stop these pairs of channel kind and org unit; an empty text stands for every one.
+    profiles
+        Whether the customers were chosen by profile; then who refuses that is held back too,
+        whatever the channel of the refusal.
     """
 
     hours: Mapping[str, ContactHours | None] = field(default_factory=dict)
@@ -120,6 +137,8 @@ class GatePolicy:
     stop_all: bool = False
     stopped_campaigns: frozenset[str] = frozenset()
     stopped_channels: frozenset[str] = frozenset()
+    stopped_parts: frozenset[tuple[str, str]] = frozenset()
+    profiles: bool = False
 
     def __post_init__(self) -> None:
         for kind in (*self.hours, *sorted(self.stopped_channels)):
@@ -134,6 +153,16 @@ class GatePolicy:
         written at night.
         """
         return cls(hours=dict.fromkeys(CHANNEL_KINDS), zone=zone)
+
+    def is_stopped(self, campaign: str, channel: str, unit: str) -> bool:
+        """Tell whether the stop switch names a campaign, channel or unit (empty: none)."""
+        places = {(channel, unit), (channel, ""), ("", unit), ("", "")}
+        return (
+            self.stop_all
+            or campaign in self.stopped_campaigns
+            or channel in self.stopped_channels
+            or not places.isdisjoint(self.stopped_parts)
+        )
 
     def quiet_channels(self, now: datetime) -> tuple[str, ...]:
         """Return the channel kinds that must not be used at this moment."""
@@ -225,21 +254,19 @@ class FinalGate:
             "stopped": self._stopped(assignments),
             "quiet": pa.table({"channel": pa.array(self.policy.quiet_channels(now), pa.string())}),
         }
-        return self.engine.query(statement(_JUDGE, today=today.isoformat()), sources)
+        return self.engine.query(
+            statement(_JUDGE, today=today.isoformat(), profiles=self.policy.profiles), sources
+        )
 
     def _stopped(self, assignments: pa.Table) -> pa.Table:
-        """Return the pairs of campaign and channel that the stop switch names."""
-        policy = self.policy
-        pairs = assignments.select(["campaign_id", "channel"]).group_by(["campaign_id", "channel"])
+        """Return the campaigns, channels and units that the stop switch names."""
+        places = assignments.select(_PLACE).group_by(_PLACE).aggregate([]).to_pylist()
         rows = [
-            row
-            for row in pairs.aggregate([]).to_pylist()
-            if policy.stop_all
-            or row["campaign_id"] in policy.stopped_campaigns
-            or row["channel"] in policy.stopped_channels
+            {**row, "org_unit_id": row["org_unit_id"] or ""}
+            for row in places
+            if self.policy.is_stopped(row["campaign_id"], row["channel"], row["org_unit_id"] or "")
         ]
-        schema = pa.schema([("campaign_id", pa.string()), ("channel", pa.string())])
-        return pa.Table.from_pylist(rows, schema=schema)
+        return pa.Table.from_pylist(rows, schema=pa.schema([(n, pa.string()) for n in _PLACE]))
 
     def _receipts(self, rows: pa.Table, stage: Stage, now: datetime) -> pa.Table:
         return receipt_rows(

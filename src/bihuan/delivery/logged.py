@@ -13,26 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlglot import exp
 
-from bihuan.data import Engine
-from bihuan.delivery.channel import CHANNEL_KINDS, UnknownChannelError, require_columns
-from bihuan.delivery.sql import joined, statement
-from bihuan.kernel import UserError
-
-_TEXTS = (
-    "decision_id",
-    "campaign_id",
-    "customer_id",
-    "arm",
-    "stratum",
-    "offer_id",
-    "channel",
-    "org_unit_id",
-)
-_NUMBERS = ("step", "treatment_probability", "expected_value")
-_BETWEEN, _MISSING = exp.Literal.string("\x1f"), exp.Literal.string("\x1e")
-DECISION_COLUMNS = (*_TEXTS, *_NUMBERS, "decided_at")
+from bihuan.data import Engine, Snapshot
+from bihuan.delivery.channel import CHANNEL_KINDS, UnknownChannelError
+from bihuan.delivery.reading import DECISION_COLUMNS, Decisions, Logged
+from bihuan.delivery.sql import statement
+from bihuan.kernel import DefectError, UserError
 
 
 class DecisionShapeError(UserError):
@@ -58,6 +46,13 @@ class _Rule:
     remedy: str
 
 
+_SPOILT = _Rule(
+    "",
+    DecisionShapeError,
+    "have an id with control characters",
+    "编号含控制字符",
+    "Mend the ids in the source and decide again.",
+)
 _EXPERIMENT = "arm IN ('treatment', 'control')"
 _RULES = (
     _Rule(
@@ -68,10 +63,10 @@ _RULES = (
         "Deploy the decisions of one campaign at a time.",
     ),
     _Rule(
-        f"customer_id IS NULL OR REGEXP_LIKE(CONCAT({', '.join(_TEXTS)}), '[\\x00-\\x1f]')",
+        "customer_id IS NULL",
         DecisionShapeError,
-        "have no customer id, or an id with control characters",
-        "客户编号缺失,或编号含控制字符",
+        "have no customer id",
+        "客户编号缺失",
         "Mend the ids in the source and decide again.",
     ),
     _Rule(
@@ -108,12 +103,7 @@ _RULES = (
 
 
 def check_decisions(
-    decisions: pa.Table,
-    *,
-    campaign_id: str,
-    now: datetime,
-    scripts: Mapping[tuple[str, str], str],
-    engine: Engine,
+    decisions: Decisions, *, campaign_id: str, now: datetime, engine: Engine
 ) -> int:
     """Refuse decisions that cannot be deployed and evaluated; return how many are to be.
 
@@ -122,23 +112,22 @@ def check_decisions(
     decisions
         Rows of the ``decision`` contract, all arms.
     campaign_id
-        The campaign to which all must belong.
+        The campaign to which all rows of a table must belong; other rows of a snapshot, which the
+        campaigns of a day share, are passed over.
     now
         The present moment.
-    scripts
-        Script id by offer id and channel kind; empty for none.
     engine
         Where the rows are counted.
 
     Raises
     ------
-    DecisionShapeError, UnloggedDecisionError, UnknownChannelError, MissingScriptError
+    DecisionShapeError, UnloggedDecisionError
         Naming the rule, the number of rows and one customer.
     """
-    require_columns(decisions, DECISION_COLUMNS, "Decisions")
-    sources = {"decision": decisions}
+    _require_columns(decisions)
     values = {"campaign_id": campaign_id, "now": now.isoformat()}
-    counted = engine.query(_rule_query(values), sources).to_pylist()[0]
+    query = _rule_query(values, of_one=isinstance(decisions, Snapshot))
+    counted = engine.query(query, {"decision": decisions}).to_pylist()[0]
     for index, rule in enumerate(_RULES):
         if counted[f"count_{index}"]:
             raise _refusal(rule, counted[f"count_{index}"], counted[f"example_{index}"])
@@ -149,37 +138,49 @@ def check_decisions(
             remedy="Widen the audience or the limits and decide again.",
             zh=f"方案 {campaign_id} 没有处理组决策,无可部署。请放宽人群或限额后重新决策。",
         )
-    _check_unique(sources, engine)
-    _check_pairs(sources, scripts, engine)
     return treated
 
 
-def decision_content_hash(decisions: pa.Table, engine: Engine) -> str:
-    """Return the SHA-256 of all decision rows, the same for every order of the rows.
-
-    A row becomes one line: its texts, its numbers in their shortest exact form and its moment in
-    microseconds, parted by the unit separator (0x1F), with the record separator (0x1E) for a
-    missing value; :func:`check_decisions` refuses texts that hold either. The lines are sorted
-    and hashed as one text.
+def check_read(
+    logged: Logged,
+    decisions: Decisions,
+    *,
+    campaign_id: str,
+    scripts: Mapping[tuple[str, str], str],
+    engine: Engine,
+) -> None:
+    """Refuse what only reading every row shows.
 
     Parameters
     ----------
-    decisions
-        Rows of the ``decision`` contract.
-    engine
-        Where the lines are written and sorted.
+    logged
+        What was read of ``decisions``.
+    decisions, campaign_id, engine
+        As for :func:`check_decisions`.
+    scripts
+        Script id by offer id and channel kind; empty for none.
 
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
+    Raises
+    ------
+    DecisionShapeError, UnknownChannelError, MissingScriptError
+        Naming the rule and one case.
     """
-    moment = exp.func("EPOCH_US", exp.cast(exp.column("decided_at"), "TIMESTAMPTZ"))
-    values = [*(exp.column(name) for name in (*_TEXTS, *_NUMBERS)), moment]
-    cells = (exp.func("COALESCE", exp.cast(value, "TEXT"), _MISSING) for value in values)
-    line = joined(*(part for cell in cells for part in (cell, _BETWEEN)))
-    query = exp.select(exp.alias_(line, "line")).from_("decision").order_by("line")
-    return sorted_hash(engine.query(query, {"decision": decisions})["line"])
+    count, example = logged.spoilt
+    if count:
+        raise _refusal(_SPOILT, count, example)
+    if logged.repeated:
+        _check_unique(decisions, campaign_id, engine)
+    _check_pairs(logged, scripts)
+
+
+def _require_columns(decisions: Decisions) -> None:
+    if isinstance(decisions, pa.Table):
+        have = set(decisions.column_names)
+    else:
+        have = set.intersection(*(set(pq.read_schema(path).names) for path in decisions.files))
+    missing = [name for name in DECISION_COLUMNS if name not in have]
+    if missing:
+        raise DefectError(f"Decisions lack the columns {missing}; they have {sorted(have)}.")
 
 
 def sorted_hash(texts: pa.ChunkedArray) -> str:
@@ -199,7 +200,7 @@ def text_bytes(texts: pa.Array) -> memoryview:
     return memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]]
 
 
-def _rule_query(values: Mapping[str, str]) -> exp.Query:
+def _rule_query(values: Mapping[str, str], *, of_one: bool) -> exp.Query:
     columns = ["COUNT(*) FILTER (WHERE arm = 'treatment') AS treated"]
     for index, rule in enumerate(_RULES):
         breach = f"{_EXPERIMENT} AND ({rule.breach})"
@@ -208,7 +209,7 @@ def _rule_query(values: Mapping[str, str]) -> exp.Query:
             f"MIN(customer_id) FILTER (WHERE {breach}) AS example_{index}",
         ]
     text = f"SELECT {', '.join(columns)} FROM decision"  # noqa: S608 - the constants above
-    return statement(text, **values)
+    return statement(f"{text} WHERE campaign_id = :campaign_id" if of_one else text, **values)
 
 
 def _refusal(rule: _Rule, count: int, example: str | None) -> UserError:
@@ -219,12 +220,14 @@ def _refusal(rule: _Rule, count: int, example: str | None) -> UserError:
     )
 
 
-def _check_unique(sources: Mapping[str, pa.Table], engine: Engine) -> None:
+def _check_unique(decisions: Decisions, campaign_id: str, engine: Engine) -> None:
     query = statement(
         "SELECT customer_id, step FROM decision WHERE arm IN ('treatment', 'control')"
-        " GROUP BY customer_id, step HAVING COUNT(*) > 1 ORDER BY customer_id LIMIT 1"
+        " AND campaign_id = :campaign_id"
+        " GROUP BY customer_id, step HAVING COUNT(*) > 1 ORDER BY customer_id LIMIT 1",
+        campaign_id=campaign_id,
     )
-    for row in engine.query(query, sources).to_pylist():
+    for row in engine.query(query, {"decision": decisions}).to_pylist():
         raise DecisionShapeError(
             f"Customer {row['customer_id']!r} has more than one decision for step {row['step']}.",
             remedy="Decide again; one customer gets at most one decision per step.",
@@ -232,15 +235,8 @@ def _check_unique(sources: Mapping[str, pa.Table], engine: Engine) -> None:
         )
 
 
-def _check_pairs(
-    sources: Mapping[str, pa.Table], scripts: Mapping[tuple[str, str], str], engine: Engine
-) -> None:
-    query = statement(
-        "SELECT DISTINCT offer_id, channel FROM decision WHERE arm = 'treatment'"
-        " ORDER BY offer_id, channel"
-    )
-    for row in engine.query(query, sources).to_pylist():
-        offer, channel = row["offer_id"], row["channel"]
+def _check_pairs(logged: Logged, scripts: Mapping[tuple[str, str], str]) -> None:
+    for offer, channel in logged.treated.pairs():
         if channel not in CHANNEL_KINDS:
             raise UnknownChannelError.of(channel)
         if scripts and (offer, channel) not in scripts:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bihuan.kernel.crash import crash_point
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` so that a crash leaves the old or the new whole.
@@ -27,15 +29,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     # the thread's id too: two threads may write the same file
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
+        crash_point("file.before_write")
         with temporary.open("wb") as file:
-            file.write(content)
+            half = len(content) // 2
+            file.write(content[:half])
+            crash_point("file.half_written")
+            file.write(content[half:])
             file.flush()
+            crash_point("file.before_sync")
             os.fsync(file.fileno())
+        crash_point("file.before_rename")
         temporary.replace(path)
+        crash_point("file.after_rename")
     except BaseException:  # a full disk must not be filled further
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+    crash_point("file.after_sync")
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import hmac
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from bihuan.kernel import Clock, Progress, SystemClock, UserError
+from bihuan.server.app.doctor import Finding, examine
 from bihuan.server.app.personal import prepare_keys
 from bihuan.server.app.service import Service
 from bihuan.server.control import (
@@ -22,6 +27,10 @@ from bihuan.server.control import (
 )
 from bihuan.server.settings import Settings
 from bihuan.workspace import open_workspace
+
+if TYPE_CHECKING:
+    import uvicorn
+    from prometheus_client import CollectorRegistry
 
 Say = Callable[[str, str], None]
 
@@ -48,6 +57,19 @@ def open_service(
     )
     reply_key = hmac.digest(next(iter(keys.values())), b"kept replies", "sha256")
     return Service(settings, Control(engine, clock), workspace, clock, reply_key)
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Return what is wrong with a service; one that cannot even be opened is a finding."""
+    try:
+        service = open_service(settings)
+    except UserError as error:
+        text = error.zh or error.message
+        return [Finding("service", False, text, error.message, text, error.remedy)]
+    try:
+        return examine(service)
+    finally:
+        service.control.engine.dispose()
 
 
 def bring_up_to_date(settings: Settings) -> tuple[str, str]:
@@ -97,15 +119,25 @@ def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
     port = listener.getsockname()[1]
     address = settings.public_url or f"http://{settings.host}:{port}/"
     stop = threading.Event()
-    worker = threading.Thread(target=_work, args=(service, stop), name="worker", daemon=True)
+    api = create_app(service)
+    registry = api.state.measures.registry
+    worker = threading.Thread(
+        target=_work, args=(service, stop, registry), name="worker", daemon=True
+    )
     if with_worker:
         worker.start()
     say(f"服务：{address}（Ctrl-C 结束）", f"Serving {address} (Ctrl-C ends)")
     config = uvicorn.Config(
-        create_app(service), log_config=None, access_log=False, server_header=False
+        api,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a proxy keeps its own side open
     )
+    server = uvicorn.Server(config)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        with _signals_to(server):
+            server.run(sockets=[listener])
     finally:
         stop.set()
         if with_worker:
@@ -113,10 +145,33 @@ def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
         service.control.engine.dispose()
 
 
-def _work(service: Service, stop: threading.Event) -> None:
-    from bihuan.server.worker import run_worker
+@contextmanager
+def _signals_to(server: uvicorn.Server) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the server and nothing else.
 
-    run_worker(service, stop=stop)
+    The server raises a signal again when it has shut down; by default that would end the process
+    before the worker gave its jobs back.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        server.should_exit = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals come to the main thread only
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(service: Service, stop: threading.Event, registry: CollectorRegistry) -> None:
+    from bihuan.server.worker import JobMeasures, run_worker
+
+    run_worker(service, stop=stop, measures=JobMeasures(registry))
 
 
 def _listen(settings: Settings) -> socket.socket:

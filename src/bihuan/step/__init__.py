@@ -16,6 +16,7 @@ from bihuan.step.decide import (
 )
 from bihuan.step.judge import Judgement, judge_campaign
 from bihuan.step.know import ScoreOrder, load_score_order, refresh_tags, score_customers
+from bihuan.step.rehearse_lake import read_history
 from bihuan.step.rooms import Rooms
 from bihuan.step.tell import campaign_report
 
@@ -30,6 +31,7 @@ __all__ = [
     "DecisionRules",
     "strategies_of",
     "make_board",
+    "read_history",
     "prepare_decision",
     "decide_campaign",
     "read_decisions",

@@ -39,6 +39,17 @@ from bihuan.tag.dictionary import (
     TagField,
     UnknownTagError,
 )
+from bihuan.tag.expression import (
+    AGGREGATE_TYPES,
+    AS_OF,
+    ExpressionError,
+    TagExpression,
+    at_date,
+    check_aggregation,
+    check_columns,
+    nearest,
+    parse_expression,
+)
 from bihuan.tag.listing import match_plan_lists
 from bihuan.tag.load import load_definitions, parse_definition
 from bihuan.tag.plane import (
@@ -75,6 +86,15 @@ __all__ = [
     "LIBRARY_FOLDER",
     "load_definitions",
     "parse_definition",
+    "parse_expression",
+    "TagExpression",
+    "ExpressionError",
+    "check_columns",
+    "check_aggregation",
+    "at_date",
+    "nearest",
+    "AGGREGATE_TYPES",
+    "AS_OF",
     "derive",
     "DeriveReport",
     "GroupReport",

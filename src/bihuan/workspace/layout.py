@@ -13,7 +13,7 @@ SETTINGS = "bihuan.yaml"
 DEFINITIONS = (
     "contracts", "mappings", "tags", "offers", "campaigns", "models", "rules", "recipes", "scenes",
     "filters", "policies", "scripts", "touchpoints", "levers", "triggers", "lifecycle", "moments",
-    "maps", "cubes", "matching", "contract_family", "power_services",
+    "maps", "cubes", "matching", "contract_family", "power_services", "indicators",
 )  # fmt: skip
 _NEW = """# Settings of this workspace.
 name: {name}

@@ -256,6 +256,11 @@ class TestPages:
 
 
 class TestBadInput:
+    def test_a_slip_in_a_query_parameter_is_named(self, enter) -> None:
+        answer = enter("planner", "city-a").get("/api/v1/halls", params={"limti": "3"})
+        assert answer.status_code == 422
+        assert "limti" in answer.json()["en"]
+
     def test_unknown_fields_are_named(self, enter) -> None:
         client = enter("administrator", "city-a")
         answer = client.post(

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import schemathesis
+from argon2 import PasswordHasher
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
@@ -16,6 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from bihuan.server.api import job_routes
+from bihuan.server.app.password import PASSWORDS
 from bihuan.server.app.permission import ROLES
 
 from .rehearsal import World, build_world
@@ -28,6 +31,14 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End streams of events at once; hash passwords with little work."""
+    monkeypatch.setattr(job_routes, "LONGEST_LOOKS", 1)
+    monkeypatch.setattr(job_routes, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(PASSWORDS, "_hasher", PasswordHasher(time_cost=1, memory_cost=8))
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from bihuan.server.app.service import Service
 from bihuan.server.control import Control, UnitOfWork
@@ -23,6 +25,12 @@ CALLERS = {
     "elsewhere": "county-b1",
 }
 """Where callers hold their post, by relation to :data:`TARGET`."""
+QUERIES: dict[str, dict[str, str]] = {}
+"""What the query of an operation must say to make sense of the seeds."""
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /teams/{team_id}/mergers": {"others": ["seed-other_team"]},
+}
+"""What the body of an operation must say to make sense of the seeds, beside its schema."""
 REACHING = frozenset(("own", "above", "top"))
 
 
@@ -42,6 +50,7 @@ class RehearsedControl(Control):
             with super().work(*args, **options) as work:
                 yield work
                 work.session.flush()
+                work.session.expunge_all()  # as after a commit, what was read can still be read
                 raise _TakenBack
         except _TakenBack:
             pass
@@ -93,6 +102,8 @@ class Operation:
     gate: str
     action: str
     body: Any
+    content: bytes
+    query: str = ""
 
     @property
     def name(self) -> str:
@@ -114,9 +125,19 @@ def operations(document: dict[str, Any], known: dict[str, str]) -> list[Operatio
         for method, told in methods.items():
             content = told.get("requestBody", {}).get("content", {}).get("application/json")
             body = sample(content["schema"], components, known) if content else None
-            found.append(
-                Operation(method.upper(), path, told["x-gate"], told.get("x-permission", ""), body)
-            )
+            name = f"{method.upper()} {path.removeprefix('/api/v1')}"
+            if name in BODIES:
+                body = {**body, **BODIES[name]}
+            encoded = b"" if body is None else json.dumps(body).encode()
+            gate, action = told["x-gate"], told.get("x-permission", "")
+            asked = {
+                given["name"]: known.get(given["name"])
+                or sample(given["schema"], components, known)
+                for given in told.get("parameters", ())
+                if given["in"] == "query" and given.get("required")
+            }
+            query = urlencode(asked | QUERIES.get(name, {}))
+            found.append(Operation(method.upper(), path, gate, action, body, encoded, query))
     return found
 
 

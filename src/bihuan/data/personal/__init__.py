@@ -20,6 +20,7 @@ from bihuan.data.personal.keys import CIPHERS, DataKeys, KeysError, keyed_hash
 from bihuan.data.personal.mask import MASKS, mask, mask_identity, mask_name, mask_phone, mask_texts
 from bihuan.data.personal.protect import (
     Protector,
+    find_unsealed,
     is_sealed,
     mask_clear,
     personal_columns,
@@ -56,6 +57,7 @@ __all__ = [
     "mask_name",
     "mask_clear",
     "Protector",
+    "find_unsealed",
     "SealedFile",
     "SourceGuard",
     "guard_of",

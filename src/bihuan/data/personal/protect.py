@@ -148,6 +148,17 @@ def is_sealed(view: LakeView, table: str, as_of: date) -> bool:
     return view.find(sealed_name(table), as_of) is not None
 
 
+def find_unsealed(view: LakeView, contracts: Mapping[str, TableContract]) -> list[tuple[str, date]]:
+    """Return table and date of the snapshots whose personal columns lie in clear."""
+    return [
+        (name, day)
+        for name, contract in sorted(contracts.items())
+        if personal_columns(contract)
+        for day in view.dates(name)
+        if not is_sealed(view, name, day)
+    ]
+
+
 def mask_clear(value: str | None, kind: str) -> str | None:
     """Mask a cell of a personal column that may hold a token; a token shows as stars only."""
     if value is None:

@@ -30,6 +30,7 @@ from bihuan.server.app.organisation import (
     reopen_unit,
     replay_import,
 )
+from bihuan.server.app.plan.approval import rederive_steps
 from bihuan.server.app.service import UnitOfWork
 
 router = Router(tag="organisation")
@@ -233,6 +234,7 @@ def move(call: Annotated[Call, permitted("org.manage")], unit_id: str, body: Uni
         unit = get_unit(work, unit_id)
         call.match(unit.version)
         move_unit(work, unit, body.parent_id)
+        rederive_steps(work, [unit_id])  # open filings go on by the new tree
         return call.show(UnitView.model_validate(unit), unit.version)
 
 

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bihuan.server.api.frame import Call, Router, View, permitted, public
 from bihuan.server.app.doctor import Finding, examine, is_ready
+from bihuan.server.app.job import look_at_queue
 
 router = Router(tag="service")
 
@@ -65,15 +66,21 @@ def tell_health(call: Annotated[Call, permitted("service.read")]) -> list[Findin
 
 @router.get("/metrics", response_class=Response)
 def tell_measures(call: Annotated[Call, permitted("service.read")], request: Request) -> Response:
-    """Tell the measures of this process as Prometheus reads them."""
-    content = generate_latest(request.app.state.measures.registry)
+    """Tell the measures of this process, and the queue of all, as Prometheus reads them."""
+    measures, queue = request.app.state.measures, look_at_queue(call.service)
+    for state, jobs in queue.states.items():
+        measures.jobs.labels(state).set(jobs)
+    measures.queue_seconds.set(queue.oldest_seconds)
+    content = generate_latest(measures.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/openapi.json", response_class=JSONResponse)
+@router.get("/openapi.json", response_model=dict[str, Any])
 def tell_openapi(
     call: Annotated[Call, public("names forms and permissions, no data")], request: Request
-) -> dict[str, Any]:
+) -> Response:
     """Return this document."""
-    document: dict[str, Any] = request.app.openapi()
-    return document
+    state = request.app.state
+    if not hasattr(state, "document"):  # 1 MB that never changes: encoded once per process
+        state.document = JSONResponse(request.app.openapi()).body
+    return Response(state.document, media_type="application/json")

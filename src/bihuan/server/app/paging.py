@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bihuan.server.app.errors import RefusedError
 from bihuan.server.control import UnitOfWork
 
 
@@ -37,11 +38,22 @@ def read_page(
     -------
     (rows, after)
         ``after`` is None when there are no more rows.
+
+    Raises
+    ------
+    RefusedError
+        If ``after`` is a number where keys are texts, or a text where they are numbers.
     """
     entity = statement.column_descriptions[0]["entity"]
     key = sa.inspect(entity).primary_key[0]
     attribute = sa.inspect(entity).get_property_by_column(key).class_attribute
     if after is not None:
+        if not isinstance(after, key.type.python_type):
+            raise RefusedError(
+                "The cursor is that of another list.",
+                remedy="Take `next_cursor` of a page of this list as it is.",
+                zh="游标属于其他列表，请使用本列表上一页的 next_cursor。",
+            )
         statement = statement.where(attribute > after if ascending else attribute < after)
     order = attribute.asc() if ascending else attribute.desc()
     rows = work.session.scalars(statement.order_by(order).limit(limit + 1)).all()

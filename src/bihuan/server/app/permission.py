@@ -60,10 +60,12 @@ ACTIONS: Mapping[str, Mapping[str, str]] = {
     "strategy.publish": {"zh": "发布策略", "en": "publish strategies to all channels"},
     "indicator.read": {"zh": "查看指标", "en": "see indicators and their definitions"},
     "indicator.manage": {"zh": "维护指标口径", "en": "define indicators and assessment rules"},
+    "indicator.approve": {"zh": "审核指标口径", "en": "approve indicators and assessment rules"},
     "scene.read": {"zh": "查看场景", "en": "see scenes"},
     "scene.manage": {"zh": "增补场景", "en": "add and change scenes"},
     "team.read": {"zh": "查看团队", "en": "see teams, training and assessments"},
     "team.manage": {"zh": "维护团队", "en": "change teams, training and assessments"},
+    "guide.work": {"zh": "执行实施辅导", "en": "tick off guide tasks and give feedback"},
     "job.read": {"zh": "查看作业", "en": "see jobs and schedules"},
     "job.run": {"zh": "运行作业", "en": "start and cancel jobs, change schedules"},
     "audit.read": {"zh": "查看审计", "en": "search the audit trail"},
@@ -86,11 +88,13 @@ ROLES: Mapping[str, Role] = {
         "plan.edit", "plan.stop", "plan.share", "deployment.read", "deployment.run", "impact.read",
         "impact.manage", "knowledge.edit", "tag.read", "audience.read", "customer.read",
         "policy.read", "staff.read", "job.read", "job.run", "scene.manage",
+        "guide.work",
     ),
     "analyst": _role(
         "数据分析", "analyst",
         "tag.read", "audience.read", "audience.export", "customer.read", "knowledge.edit",
         "policy.read", "deployment.read", "job.read", "job.run", "small_groups.see",
+        "indicator.manage",
     ),
     "approver": _role(
         "审批", "approver",
@@ -100,6 +104,7 @@ ROLES: Mapping[str, Role] = {
     "channel_operator": _role(
         "渠道运营", "channel operator",
         "deployment.read", "plan.stop", "strategy.publish", "policy.read", "job.read",
+        "guide.work",
     ),
     "outbound_seat": _role("外呼坐席", "outbound seat", "customer.read", "customer.opt_out"),
     "hall_clerk": _role("营业员", "hall clerk", "customer.read", "customer.opt_out"),
@@ -111,6 +116,7 @@ ROLES: Mapping[str, Role] = {
         "网格经理", "grid manager",
         "customer.read", "customer.opt_out", "audience.read", "staff.read", "deployment.read",
         "plan.stop",
+        "guide.work",
     ),
     "product_manager": _role(
         "产品经理", "product manager",
@@ -122,6 +128,7 @@ ROLES: Mapping[str, Role] = {
         "plan.approve", "plan.stop", "plan.share", "impact.read", "deployment.read",
         "audience.read", "policy.read", "policy.edit", "staff.read", "team.manage",
         "indicator.manage", "job.read",
+        "indicator.approve",
     ),
     "auditor": _role(
         "审计", "auditor",

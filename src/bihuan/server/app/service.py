@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -128,6 +128,20 @@ def _in_words() -> Iterator[None]:
             remedy="Try again in a moment; run `bihuan doctor` if it stays so.",
             zh="控制库暂时无响应，请稍后重试；如持续出现请运行 bihuan doctor。",
         ) from error
+    except OverflowError as error:
+        raise _out_of_range() from error
+    except StatementError as error:  # the parent of the others: only what is not in words yet
+        if not isinstance(error.orig, OverflowError):
+            raise
+        raise _out_of_range() from error
+
+
+def _out_of_range() -> RefusedError:
+    return RefusedError(
+        "A number or a date is out of range.",
+        remedy="Whole numbers have at most 64 bits, dates lie between the years 1 and 9999.",
+        zh="数值或日期超出范围，请修改后重试。",
+    )
 
 
 def _is_busy(error: OperationalError | PoolTimeoutError) -> bool:

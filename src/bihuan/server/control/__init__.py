@@ -26,6 +26,7 @@ from bihuan.server.control.audit_chain import (
     export_head,
     read_head,
     verify_chain,
+    verify_tail,
 )
 from bihuan.server.control.base import Document, Scoped, Shared, Table, Versioned, new_id
 from bihuan.server.control.deployment import (
@@ -216,6 +217,7 @@ __all__ = [
     "export_head",
     "read_head",
     "verify_chain",
+    "verify_tail",
     "CountQuestion",
     "CustomerAlias",
     "DisclosureDay",

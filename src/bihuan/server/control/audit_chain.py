@@ -138,7 +138,7 @@ def verify_chain(
     found: ChainBreak | None = None
     if wanted.get(0, GENESIS) != GENESIS:
         found = ChainBreak(0, "rewritten")
-    for row in _rows(work) if found is None else ():
+    for row in _rows(work, 0) if found is None else ():
         found = _judge(work, row, last + 1, seal, sealer)
         if found is None and wanted.get(row["sequence"], row["seal"]) != row["seal"]:
             found = ChainBreak(row["sequence"], "rewritten")
@@ -148,6 +148,35 @@ def verify_chain(
     if found is None:
         found = _judge_end(work, last, seal, max(wanted, default=0))
     return ChainReport(entries, last, seal, found, sealer is not None, len(wanted))
+
+
+def verify_tail(work: UnitOfWork, sealer: Sealer | None, most: int) -> ChainReport:
+    """Verify the newest entries only, onto the one before them; the rest is not looked at.
+
+    Parameters
+    ----------
+    work, sealer
+        As for :func:`verify_chain`.
+    most
+        How many entries, 1 or more.
+    """
+    table, (newest, _) = AuditEntry.__table__, current_head(work)
+    last, seal = max(newest - most, 0), GENESIS
+    if last:
+        query = sa.select(table.c.seal).where(table.c.sequence == last)
+        before = work.unscoped(query, _WHY).scalar_one_or_none()
+        if before is None:
+            return ChainReport(0, 0, GENESIS, ChainBreak(last, "missing"), sealer is not None, 0)
+        seal = before
+    entries, found = 0, None
+    for row in _rows(work, last):
+        found = _judge(work, row, last + 1, seal, sealer)
+        if found is not None:
+            break
+        last, seal, entries = row["sequence"], row["seal"], entries + 1
+    if found is None:
+        found = _judge_end(work, last, seal, 0)
+    return ChainReport(entries, last, seal, found, sealer is not None, 0)
 
 
 def _judge(
@@ -205,9 +234,12 @@ def _is_elsewhere(work: UnitOfWork, row: dict[str, Any]) -> bool:
     return any(_seal_at(row, place) == row["seal"] for place in places)
 
 
-def _rows(work: UnitOfWork) -> Iterator[dict[str, Any]]:
-    """Read entries in order, one chunk in memory; one that cannot be read says so."""
-    table, after = AuditEntry.__table__, None
+def _rows(work: UnitOfWork, start: int) -> Iterator[dict[str, Any]]:
+    """Read entries after ``start`` in order, all where it is 0; one chunk in memory.
+
+    One that cannot be read says so.
+    """
+    table, after = AuditEntry.__table__, start or None
     while True:
         query = sa.select(table).order_by(table.c.sequence).limit(CHUNK)
         query = query if after is None else query.where(table.c.sequence > after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
+from sqlalchemy.sql import visitors
 
 from bihuan.kernel import DefectError, UserError
 from bihuan.server.control.base import Scoped, Shared, Table
@@ -85,11 +87,13 @@ def scoped_tables() -> list[type[Table]]:
 
 
 @lru_cache(maxsize=4096)
-def _criteria(roots: frozenset[str]) -> tuple[Any, ...]:
-    return tuple(
-        with_loader_criteria(table, readable(table, roots), include_aliases=True)
+def _criteria(roots: frozenset[str]) -> Mapping[str, Any]:
+    return {
+        str(table.__tablename__): with_loader_criteria(
+            table, readable(table, roots), include_aliases=True
+        )
         for table in scoped_tables()
-    )
+    }
 
 
 def _narrow(state: ORMExecuteState) -> None:
@@ -99,8 +103,14 @@ def _narrow(state: ORMExecuteState) -> None:
         msg = f"a statement past the ORM needs the option {UNSCOPED!r}: {state.statement}"
         raise DefectError(msg)
     scope: Scope = state.session.info["scope"]
-    if scope.roots is not None and (state.is_select or state.is_update or state.is_delete):
-        state.statement = state.statement.options(*_criteria(scope.roots))
+    if scope.roots is None or not (state.is_select or state.is_update or state.is_delete):
+        return
+    # only the tables that occur, at any depth: each criterion costs, and there are many tables
+    statement: Any = state.statement
+    named = {found.name for found in visitors.iterate(statement) if isinstance(found, sa.Table)}
+    criteria = _criteria(scope.roots)
+    wanted = [criteria[name] for name in sorted(named & set(criteria))]
+    state.statement = statement.options(*wanted)
 
 
 def _check_writes(session: Session, flush: UOWTransaction, instances: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def take_back(engine: sa.Engine, revision: str) -> None:
         command.downgrade(config_over(connection), revision)
 
 
+@cache
 def newest_revision() -> str:
-    """Return the id of the newest migration."""
+    """Return the id of the newest migration; its files are read once per process."""
     head = ScriptDirectory(str(_FOLDER)).get_current_head()
     return head or ""
 

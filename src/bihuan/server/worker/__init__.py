@@ -4,6 +4,7 @@ In come queued jobs and due schedules of the control database; out go results, t
 refuses whoever lost its claim.
 """
 
+from bihuan.server.worker.measure import JobMeasures
 from bihuan.server.worker.runner import run_worker
 
-__all__ = ["run_worker"]
+__all__ = ["run_worker", "JobMeasures"]

@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from opentelemetry import trace
 
 from bihuan.kernel import Cancelled
 from bihuan.server.app import job as jobs
 from bihuan.server.app.service import Service, UnitOfWork
 from bihuan.server.worker.durable import Durable, memory_url
+from bihuan.server.worker.measure import JobMeasures
 from bihuan.server.worker.watch import Watch
 
 T = TypeVar("T")
+Ending: TypeAlias = Callable[[UnitOfWork], None]
 log = logging.getLogger("bihuan.worker")
 
 PULSE_SECONDS = 0.4
@@ -48,16 +52,25 @@ class Runner:
         Set to stop: nothing more is claimed, what runs gets time to finish.
     grace_seconds
         How much time.
+    measures
+        Where runs are counted.
     """
 
     def __init__(
-        self, service: Service, durable: Durable, stop: threading.Event, grace_seconds: float
+        self,
+        service: Service,
+        durable: Durable,
+        stop: threading.Event,
+        grace_seconds: float,
+        measures: JobMeasures,
     ) -> None:
         settings = service.settings
         self._service = service
         self._durable = durable
         self._stop = stop
         self._grace = grace_seconds
+        self._measures = measures
+        self._tracer = trace.get_tracer("bihuan.worker")
         self._lease = settings.worker_lease_seconds
         self._threads = settings.worker_threads
         self._running: dict[str, _Running] = {}
@@ -187,16 +200,27 @@ class Runner:
     def _run_one(self, running: _Running) -> None:
         claimed = running.claimed
         log.info("job %s (%s) claim %d", claimed.job_id, claimed.kind, claimed.epoch)
+        started, state = time.perf_counter(), "lost"
+        kind, job_id = claimed.kind, claimed.job_id
         try:
-            ending = self._do(running)
-            self._insist(running, ending)
-        except jobs.StaleWorkerError:
-            log.warning("job %s claim %d is another's now", claimed.job_id, claimed.epoch)
+            with self._tracer.start_as_current_span(f"job {kind}") as span:
+                span.set_attributes({"job.id": job_id, "job.epoch": claimed.epoch})
+                try:
+                    state, ending = self._do(running)
+                    self._insist(running, ending)
+                except jobs.StaleWorkerError:
+                    state = "lost"
+                    log.warning("job %s claim %d is another's now", claimed.job_id, claimed.epoch)
+                finally:
+                    span.set_attribute("job.state", state)
         finally:
-            self._running.pop(claimed.job_id, None)
+            seconds = time.perf_counter() - started
+            self._measures.count(kind, state, seconds)
+            log.info("job %s (%s) %s after %.1f s", job_id, kind, state, seconds)
+            self._running.pop(job_id, None)
 
-    def _do(self, running: _Running) -> Callable[[UnitOfWork], None]:
-        """Do the job; return how it is to be ended."""
+    def _do(self, running: _Running) -> tuple[str, Ending]:
+        """Do the job; return how it ended, and what writes that."""
         claimed, fence = running.claimed, running.fence
         kind = jobs.get_kind(claimed.kind)
 
@@ -209,20 +233,20 @@ class Runner:
             result = self._durable.run(claimed.job_id, claimed.epoch, call)
         except Exception as error:  # noqa: BLE001 - whatever a job raises ends the job only
             return self._ending(running, error)
-        return lambda work: jobs.succeed(work, fence, result)
+        return "succeeded", lambda work: jobs.succeed(work, fence, result)
 
-    def _ending(self, running: _Running, error: Exception) -> Callable[[UnitOfWork], None]:
+    def _ending(self, running: _Running, error: Exception) -> tuple[str, Ending]:
         fence, reason = running.fence, running.reins.reason
         if reason == "stale" or isinstance(error, jobs.StaleWorkerError):
             raise jobs.StaleWorkerError(str(error)) from error
         if reason == "release" and isinstance(error, Cancelled):
-            return lambda work: jobs.release(work, fence)
+            return "released", lambda work: jobs.release(work, fence)
         if reason == "cancel" and isinstance(error, Cancelled):
-            return lambda work: jobs.stop_cancelled(work, fence)
+            return "cancelled", lambda work: jobs.stop_cancelled(work, fence)
         log.warning("job %s failed", running.claimed.job_id, exc_info=error)
-        return lambda work: jobs.fail(work, fence, error)
+        return "failed", lambda work: jobs.fail(work, fence, error)
 
-    def _insist(self, running: _Running, ending: Callable[[UnitOfWork], None]) -> None:
+    def _insist(self, running: _Running, ending: Ending) -> None:
         """Write the end of a job, again and again while the database is away."""
         while True:
             try:
@@ -270,7 +294,13 @@ class Runner:
             log.warning("worker %s: %s: %s", self._worker_id, what, error)
 
 
-def run_worker(service: Service, *, stop: threading.Event, grace_seconds: float = 10.0) -> None:
+def run_worker(
+    service: Service,
+    *,
+    stop: threading.Event,
+    grace_seconds: float = 10.0,
+    measures: JobMeasures | None = None,
+) -> None:
     """Run jobs and schedules in this process until ``stop`` is set.
 
     Parameters
@@ -282,6 +312,8 @@ def run_worker(service: Service, *, stop: threading.Event, grace_seconds: float 
         their next step and go back to the queue; finished steps are not done again.
     grace_seconds
         0 or more.
+    measures
+        Where runs are counted; None: in a place of their own.
 
     Raises
     ------
@@ -292,4 +324,4 @@ def run_worker(service: Service, *, stop: threading.Event, grace_seconds: float 
     url = memory_url(settings.database_url, settings.workspace)
     name = f"{socket.gethostname()}-{os.getpid()}"
     with Durable.launched(url, name, threads=settings.worker_threads) as durable:
-        Runner(service, durable, stop, grace_seconds).run()
+        Runner(service, durable, stop, grace_seconds, measures or JobMeasures()).run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import Depends, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -113,23 +113,50 @@ def find_identity(request: Request, service: Service) -> Identity | None:
 
 
 def _refuse_unknown(request: Request) -> None:
-    """Refuse query parameters that the route does not know: a slip would change the answer."""
-    unknown = set(request.query_params) - _known(request.scope["route"].dependant)
+    """Refuse query parameters that the route does not know or that are given twice.
+
+    Either is a slip that would change the answer. NUL, which PostgreSQL does not keep, is in no
+    id and no text.
+    """
+    known = _known(request.scope["route"].dependant)
+    given = [name for name, _ in request.query_params.multi_items()]
+    unknown = set(given) - set(known)
     if unknown:
         raise RefusedError(
             f"There is no query parameter {', '.join(sorted(unknown))} here.",
             remedy="See /api/v1/openapi.json for those there are.",
             zh=f"没有查询参数 {'、'.join(sorted(unknown))}，请查看接口文档。",
         )
+    twice = {name for name in given if not known[name] and given.count(name) > 1}
+    if twice:
+        raise RefusedError(
+            f"The query parameter {', '.join(sorted(twice))} is given more than once.",
+            remedy="Give it once.",
+            zh=f"查询参数 {'、'.join(sorted(twice))} 重复，请只填一次。",
+        )
+    if b"%00" in request.scope.get("query_string", b"") or "\0" in request.scope["path"]:
+        raise RefusedError(
+            "The address has the character NUL.",
+            remedy="Leave it out.",
+            zh="地址中含有空字符，请去除。",
+        )
 
 
-_NAMES: dict[int, frozenset[str]] = {}
+_NAMES: dict[int, dict[str, bool]] = {}
 
 
-def _known(dependant: Dependant) -> frozenset[str]:
+def _known(dependant: Dependant) -> dict[str, bool]:
+    """Return the parameters of a route, and which of them may be given more than once."""
     if id(dependant) not in _NAMES:  # a route's dependant lives as long as the application
-        _NAMES[id(dependant)] = frozenset(field.alias for field in get_flat_params(dependant))
+        _NAMES[id(dependant)] = {
+            field.alias: _is_many(field.field_info.annotation)
+            for field in get_flat_params(dependant)
+        }
     return _NAMES[id(dependant)]
+
+
+def _is_many(annotation: Any) -> bool:
+    return get_origin(annotation) in (list, set, tuple) or any(map(_is_many, get_args(annotation)))
 
 
 def _refuse_forgery(request: Request, identity: Identity) -> None:

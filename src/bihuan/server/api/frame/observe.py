@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,6 +47,14 @@ class Measures:
             ("method", "route"),
             registry=self.registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+        self.jobs = Gauge(
+            "bihuan_jobs", "Jobs of the whole service.", ("state",), registry=self.registry
+        )
+        self.queue_seconds = Gauge(
+            "bihuan_job_queue_seconds",
+            "Seconds for which the oldest queued job has waited.",
+            registry=self.registry,
         )
 
 

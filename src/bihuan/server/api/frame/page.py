@@ -10,7 +10,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from bihuan.server.api.frame.body import View
+from bihuan.server.api.frame.body import LARGEST, View, is_unstorable
 from bihuan.server.app.errors import RefusedError
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ class _PageQuery(BaseModel):
         except (binascii.Error, ValueError) as error:
             raise _foreign_cursor() from error
         if isinstance(key, bool) or not isinstance(key, str | int):
+            raise _foreign_cursor()
+        if is_unstorable(key) if isinstance(key, str) else abs(key) > LARGEST:
             raise _foreign_cursor()
         return key
 

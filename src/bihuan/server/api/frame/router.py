@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import Match
+from starlette.types import Scope
 
 from bihuan.kernel import DefectError
 from bihuan.server.api.frame.gate import gate_of
@@ -30,6 +32,13 @@ class _Route(APIRoute):
             **({"x-public": gate.why} if gate.why else {}),
             "security": [] if gate.kind == "public" else [{"session": []}, {"bearer": []}],
         }
+        self._head = path.partition("{")[0]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Tell whether the route fits; most of the hundreds are ruled out by how they begin."""
+        if not scope.get("root_path") and not scope["path"].startswith(self._head):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class Router(APIRouter):

@@ -34,6 +34,7 @@ from bihuan.server.app.job.kind import (
     register,
 )
 from bihuan.server.app.job.outcome import fail, release, stop_cancelled, succeed, write_progress
+from bihuan.server.app.job.queue import Queue, look_at_queue
 from bihuan.server.app.job.schedule import (
     ScheduleError,
     Wish,
@@ -64,6 +65,8 @@ __all__ = [
     "find_jobs",
     "cancel",
     "state_counts",
+    "look_at_queue",
+    "Queue",
     "FINISHED",
     "DedupeError",
     "Kind",

@@ -22,6 +22,7 @@ from bihuan.data.personal import (
 )
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
+from bihuan.server.app.job import submit
 from bihuan.server.app.personal.customer import (
     alias_of,
     cipher_of,
@@ -41,7 +42,9 @@ _WHY = "an erasure takes the customer out of every table, whatever its unit"
 def request_erasure(
     service: Service, work: UnitOfWork, actor: Actor, customer_id: str, reason: str
 ) -> Erasure:
-    """Record that a customer is to be erased; the work follows in :func:`carry_out_erasure`.
+    """Record that a customer is to be erased, and submit the job that does it.
+
+    The job calls :func:`carry_out_erasure`.
 
     Parameters
     ----------
@@ -93,6 +96,8 @@ def request_erasure(
     work.session.add(row)
     work.audit("customer.erase", "customer", remember_alias(service, work, customer_id),
                erasure=row.erasure_id)  # fmt: skip
+    submit(work, actor, "erasure", {"erasure_id": row.erasure_id},
+           f"erasure:{row.erasure_id}", unit_id=place.unit_id)  # fmt: skip
     return row
 
 

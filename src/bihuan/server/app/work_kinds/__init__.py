@@ -5,8 +5,16 @@ itself is the workspace's.
 """
 
 from bihuan.server.app.job import register
-from bihuan.server.app.work_kinds import audience, campaign, data, deployment, model, upkeep
+from bihuan.server.app.work_kinds import (
+    audience,
+    campaign,
+    data,
+    deployment,
+    model,
+    plan,
+    upkeep,
+)
 
-for _module in (data, audience, model, campaign, upkeep, deployment):
+for _module in (data, audience, model, campaign, upkeep, deployment, plan):
     for _kind in _module.KINDS:
         register(_kind)

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
+from bihuan.audience import SceneRun
 from bihuan.server.app.job import Arguments, JobContext, Kind
+from bihuan.server.app.scene import find_scenes, run_due_scenes
 from bihuan.server.app.work_kinds.day import day_of_tags
 
 
@@ -24,7 +26,7 @@ class AudienceRefresh(Arguments):
 
 
 class SceneRuns(Arguments):
-    """Fixed scenes (``scenes/``) that are due by their own clock."""
+    """Scenes that are due by their own clock: fixed ones (``scenes/``) and those added since."""
 
 
 def run_audience_refresh(context: JobContext, arguments: AudienceRefresh) -> Mapping[str, Any]:
@@ -45,26 +47,42 @@ def run_audience_refresh(context: JobContext, arguments: AudienceRefresh) -> Map
 
 
 def run_scenes(context: JobContext, arguments: SceneRuns) -> Mapping[str, Any]:
-    """Run every scene's times missed since it was last settled, each once (its own log decides)."""
+    """Run every scene's times missed since it was last settled, each once (its own log decides).
+
+    All units' scenes are run; of those added in the service the result tells the ones within the
+    owner's reach.
+    """
     del arguments
 
-    def run() -> list[dict[str, Any]]:
-        return [
-            {
-                "scene": done.scene,
-                "fire_time": done.fire_time.isoformat(),
-                "state": done.state,
-                "snapshot_id": done.snapshot_id,
-                "reason": dict(done.reason or {}),
-                **size(context, done.count),
-            }
-            for done in context.workspace.scenes.run_due()
-        ]
+    def run_fixed() -> list[dict[str, Any]]:
+        return [_run_told(context, done) for done in context.workspace.scenes.run_due()]
+
+    def run_added() -> list[dict[str, Any]]:
+        with context.service.system_work(read_only=True) as work:
+            found = run_due_scenes(work, context.own_service)
+        return [_run_told(context, done) for runs in found.values() for done in runs]
 
     runs: list[dict[str, Any]] = context.step(
-        "scenes", {"zh": "运行固化场景", "en": "Run the scenes that are due"}, run
+        "scenes", {"zh": "运行固化场景", "en": "Run the fixed scenes that are due"}, run_fixed
     )
-    return {"runs": runs}
+    added: list[dict[str, Any]] = context.step(
+        "added_scenes", {"zh": "运行增补场景", "en": "Run the added scenes that are due"}, run_added
+    )
+    with context.work(read_only=True) as work:
+        mine = {row.name for row in work.session.scalars(find_scenes())}
+    told = [run for run in added if run["scene"] in mine]
+    return {"runs": [*runs, *told], "elsewhere": len(added) - len(told)}
+
+
+def _run_told(context: JobContext, run: SceneRun) -> dict[str, Any]:
+    return {
+        "scene": run.scene,
+        "fire_time": run.fire_time.isoformat(),
+        "state": run.state,
+        "snapshot_id": run.snapshot_id,
+        "reason": dict(run.reason or {}),
+        **size(context, run.count),
+    }
 
 
 def size(context: JobContext, members: int | None) -> dict[str, Any]:
@@ -81,7 +99,7 @@ KINDS = (
         AudienceRefresh, run_audience_refresh,
     ),
     Kind(
-        "scene_run", {"zh": "固化场景运行", "en": "fixed scenes"}, "audience.read",
-        SceneRuns, run_scenes,
+        "scene_run", {"zh": "场景运行", "en": "scenes that are due"}, "audience.read",
+        SceneRuns, run_scenes, steps=2,
     ),
 )  # fmt: skip

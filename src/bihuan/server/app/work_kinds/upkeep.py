@@ -1,17 +1,30 @@
-"""Kinds that keep the house: the audit chain verified, refusals published, old data removed."""
+"""Kinds that keep the house: audit chain verified, refusals published, data removed or erased."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from bihuan.server.app.audit import verify_trail
 from bihuan.server.app.job import Arguments, JobContext, Kind
-from bihuan.server.app.personal import publish_opt_outs, remove_expired_data
+from bihuan.server.app.personal import (
+    carry_out_erasure,
+    get_erasure,
+    publish_opt_outs,
+    remove_expired_data,
+)
 
 
 class Nothing(Arguments):
     """Takes no arguments."""
+
+
+class ErasureRun(Arguments):
+    """An erasure that was asked for."""
+
+    erasure_id: str = Field(min_length=1, max_length=64)
 
 
 def run_audit_verify(context: JobContext, arguments: Nothing) -> Mapping[str, Any]:
@@ -55,6 +68,21 @@ def run_retention(context: JobContext, arguments: Nothing) -> Mapping[str, Any]:
     return {"removed": removed}
 
 
+def run_erasure(context: JobContext, arguments: ErasureRun) -> Mapping[str, Any]:
+    """Erase one customer everywhere; broken off anywhere, the next worker goes on."""
+    with context.work(read_only=True) as work:  # within the owner's reach?
+        get_erasure(work, arguments.erasure_id)
+
+    def erase() -> dict[str, Any]:
+        row = carry_out_erasure(context.own_service, arguments.erasure_id)
+        return {"state": row.state, "left": len(row.left_over)}
+
+    done: dict[str, Any] = context.step(
+        "erase", {"zh": "删除客户数据", "en": "Erase the customer"}, erase
+    )
+    return {"erasure_id": arguments.erasure_id, **done}
+
+
 KINDS = (
     Kind(
         "audit_verify", {"zh": "审计链校验", "en": "audit verification"}, "service.read",
@@ -67,5 +95,9 @@ KINDS = (
     Kind(
         "retention", {"zh": "到期数据清除", "en": "removal of expired data"}, "customer.erase",
         Nothing, run_retention,
+    ),
+    Kind(
+        "erasure", {"zh": "客户数据删除", "en": "erasure of a customer"}, "customer.erase",
+        ErasureRun, run_erasure,
     ),
 )  # fmt: skip
