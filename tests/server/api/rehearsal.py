@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic import command
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from bihuan.kernel import FixedClock
@@ -152,6 +153,8 @@ def caller(work: UnitOfWork, settings: Settings, role: str, unit: str) -> dict[s
     }
 
 
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""Hashes passwords with little work: what a hash costs is another matter."""
 FORGED = {"authorization": "Bearer bh_forged_forged"}
 _ALWAYS = (
     (b"content-type", b"application/json"), (b"idempotency-key", b"k"), (b"if-match", b'"1"'),

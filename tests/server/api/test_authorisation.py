@@ -17,13 +17,12 @@ from typing import Any
 import fastapi.dependencies.utils
 import fastapi.routing
 import pytest
-from argon2 import PasswordHasher
 
 from bihuan.server.app.password import PASSWORDS
 from bihuan.server.app.permission import ROLES, granting
 from bihuan.server.control import scope as scope_module
 
-from .rehearsal import World, build_world
+from .rehearsal import CHEAP, World, build_world
 from .seeds import ELSEWHERE, PARAMETERS
 from .world import CALLERS, REACHING, TARGET, Operation
 
@@ -49,8 +48,7 @@ def _in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fastapi.routing, "run_in_threadpool", call)
     monkeypatch.setattr(fastapi.dependencies.utils, "run_in_threadpool", call)
-    # what a hash costs is another matter
-    monkeypatch.setattr(PASSWORDS, "_hasher", PasswordHasher(time_cost=1, memory_cost=8))
+    monkeypatch.setattr(PASSWORDS, "_hasher", CHEAP)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from sqlglot import parse_one
 from bihuan.kernel import FixedClock, SilentProgress
 from bihuan.model import publish_scores
 from bihuan.pack import PACKS, TELCO_FILE
+from bihuan.server.app import job as jobs
 from bihuan.server.app import scheme
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, NotFoundError, RefusedError
@@ -43,10 +45,12 @@ from bihuan.server.control import (
     open_engine,
 )
 from bihuan.server.settings import Settings
+from bihuan.server.worker import run_worker
 from bihuan.twin import CHANNEL_TRAITS, Truth, draw_reaction, surround_customers, surroundings
 from bihuan.twin.truth import COMPLETION
 from bihuan.workspace import open_workspace
 
+from ..worker.fleet import submit, wait_ended
 from .small_lake import person
 
 AS_OF = date(2026, 10, 31)
@@ -365,3 +369,44 @@ class TestCoaching:
         with world.service.work(world.city, "plan.read", read_only=True) as work:
             held = scheme.get_scheme(work, issued.row.scheme_id)
             assert [p.unit_id for p in scheme.progress_of(work, held, NOW.date())] == ["city-1301"]
+
+
+class TestJob:
+    def test_a_long_design_is_a_job_and_keeps_one_scheme(self, world: SimpleNamespace) -> None:
+        service, stop = world.service, threading.Event()
+        order = terms(world.truth)
+        with service.work(world.planner, "plan.edit") as work:
+            asked = {"product": PRODUCT, "terms": order}
+            job_id = jobs.submit(work, world.planner, "scheme_design", asked).job_id
+        thread = threading.Thread(target=run_worker, args=(service,), kwargs={"stop": stop})
+        thread.start()
+        try:
+            [job] = wait_ended(service.control, job_id)
+        finally:
+            stop.set()
+            thread.join(30)
+        assert job.state == "succeeded", job.error
+        with service.work(world.planner, "plan.edit", read_only=True) as work:
+            [row] = work.session.scalars(scheme.find_schemes()).all()
+            assert job.result["scheme_id"] == row.scheme_id
+            assert job.result["plan_id"] == row.plan_id is not None
+            assert (row.unit_id, row.made_by) == ("province", world.planner.account_id)
+        whole = scheme.propose(
+            service, world.planner, PRODUCT, unit_id="province", terms=order, as_of=AS_OF
+        )
+        assert row.content == whole.content  # as if designed at once
+
+    def test_without_somebody_who_answers_for_it_nothing_is_designed(
+        self, world: SimpleNamespace
+    ) -> None:
+        service, stop = world.service, threading.Event()
+        job_id = submit(service.control, "scheme_design", product=PRODUCT, terms={})
+        thread = threading.Thread(target=run_worker, args=(service,), kwargs={"stop": stop})
+        thread.start()
+        try:
+            [job] = wait_ended(service.control, job_id)
+        finally:
+            stop.set()
+            thread.join(30)
+        assert job.state == "failed"
+        assert "planner" in job.error["remedy"]

@@ -170,6 +170,9 @@ class TestRegularPlans:
         clock.advance(timedelta(days=1))
         with service.system_work() as work:  # by hand: a server's own clock is not the test's
             [job_id] = jobs.fire(work, schedule.schedule_id, clock.now())
+        with service.work(world.PLANNER, "deployment.run") as work:
+            row = jobs.get_schedule(work, schedule.schedule_id)
+            jobs.pause(work, world.PLANNER, row)
         with working(service):
             found = done(service, job_id)
             [run] = found["runs"]

@@ -172,7 +172,10 @@ def list_schemes(
 
 @router.post("/schemes", status_code=201)
 def design(call: Annotated[Call, permitted("plan.edit")], body: DesignBody) -> SchemeView:
-    """Design a scheme: refresh tags, score, propose, rehearse, and leave a draft of a plan."""
+    """Design a scheme: refresh tags, score, propose, rehearse, and leave a draft of a plan.
+
+    It answers when the scheme is there. Submit the job kind `scheme_design` for long runs.
+    """
     found = scheme.propose(
         call.service, call.actor, body.product, unit_id=body.unit_id, terms=body.terms,
         as_of=body.as_of,
