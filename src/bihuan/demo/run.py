@@ -99,7 +99,7 @@ def run(folder: Path, *, progress: Progress, say: Callable[[str, str], None]) ->
     service = lay_out_service(
         folder,
         whole_province=True,
-        plans_too=True,
+        with_work=True,
         clock=FixedClock(NOW),
         progress=progress,
     )

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from bihuan.demo.plans import lay_out_plans
+from bihuan.demo.sample_work import lay_out_sample_work
 from bihuan.kernel import Clock, Progress, SilentProgress
 from bihuan.server.app.demo_account import DEMO_PASSWORD, demo_accounts
 from bihuan.server.app.organisation import Rows, import_from_lake, import_rows
@@ -45,7 +46,7 @@ def lay_out_service(
     folder: Path,
     *,
     whole_province: bool,
-    plans_too: bool = False,
+    with_work: bool = False,
     clock: Clock | None = None,
     progress: Progress | None = None,
     database: str = "",
@@ -58,8 +59,8 @@ def lay_out_service(
         The workspace; it becomes a demo workspace.
     whole_province
         True: the simulated province of 14,700 people. False: the org tree of the lake.
-    plans_too
-        Whether plans in every state are laid out too.
+    with_work
+        Whether plans in every state, indicators, teams and knowledge are laid out too.
     clock, progress
         Time, and where the work is reported.
     database
@@ -81,7 +82,10 @@ def lay_out_service(
         with service.system_work() as work:
             accounts = demo_accounts(work, settings)
             names = tuple(account.name for account in accounts)
-        plans = lay_out_plans(service, OCTOBER, progress or SilentProgress()) if plans_too else {}
+        plans: dict[str, int] = {}
+        if with_work:
+            plans = lay_out_plans(service, OCTOBER, progress or SilentProgress())
+            lay_out_sample_work(service)
         counts = report.counts
         return LaidOut(counts["units_opened"], counts["staff_added"], plans, names)
     finally:

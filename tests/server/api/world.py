@@ -25,8 +25,6 @@ CALLERS = {
     "elsewhere": "county-b1",
 }
 """Where callers hold their post, by relation to :data:`TARGET`."""
-QUERIES: dict[str, dict[str, str]] = {}
-"""What the query of an operation must say to make sense of the seeds."""
 BODIES: dict[str, dict[str, Any]] = {
     "POST /teams/{team_id}/mergers": {"others": ["seed-other_team"]},
 }
@@ -136,7 +134,7 @@ def operations(document: dict[str, Any], known: dict[str, str]) -> list[Operatio
                 for given in told.get("parameters", ())
                 if given["in"] == "query" and given.get("required")
             }
-            query = urlencode(asked | QUERIES.get(name, {}))
+            query = urlencode(asked)
             found.append(Operation(method.upper(), path, gate, action, body, encoded, query))
     return found
 
