@@ -22,7 +22,7 @@ from bihuan.server.app.permission import ROLES
 
 from .rehearsal import CHEAP, World, build_world
 
-EXAMPLES = int(os.environ.get("BIHUAN_FUZZ", "2"))
+EXAMPLES = int(os.environ.get("BIHUAN_FUZZ", "1"))
 """Requests generated per endpoint and kind (fitting, and not), each sent as every role; thousands
 in a long run."""
 AS_ROLES = os.environ.get("BIHUAN_FUZZ_ROLES", ",".join(sorted(ROLES))).split(",")

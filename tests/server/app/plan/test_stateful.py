@@ -1,6 +1,6 @@
 """Whatever people do in whatever order: nothing deploys that lacks an approval.
 
-``BIHUAN_SEQUENCES`` says how many sequences are run (100 unless said; 100,000 for a release).
+``BIHUAN_SEQUENCES`` says how many sequences are run (40 unless said; 100,000 for a release).
 ``BIHUAN_SEED`` gives another line of chance.
 """
 
@@ -32,7 +32,7 @@ from .ground import OneConnectionControl
 from .model import Model, Paper, holds, plain_hash
 from .office import PASSED, PEOPLE, Office, actor, content, hire, rehearsal
 
-SEQUENCES = int(os.environ.get("BIHUAN_SEQUENCES", "100"))
+SEQUENCES = int(os.environ.get("BIHUAN_SEQUENCES", "40"))
 SEED = int(os.environ.get("BIHUAN_SEED", "20261122"))
 STEPS = 15
 DEFECT_SEQUENCES = 400
