@@ -55,6 +55,8 @@ from .operator_files import (
     campaign_text,
     report_by_hand,
 )
+from .plan_desk import plan_service  # noqa: F401 - a fixture, once for all tests
+from .served import served  # noqa: F401 - a fixture, once for all tests
 from .town import build_town
 
 SCRIPT = Path(sys.executable).parent / "bihuan"

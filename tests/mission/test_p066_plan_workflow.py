@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from .plan_desk import (  # noqa: F401 - one is a fixture
+from .plan_desk import (
     VALID,
     approve,
     approved,
@@ -14,13 +14,12 @@ from .plan_desk import (  # noqa: F401 - one is a fixture
     content,
     cover,
     draft,
-    plan_service,
     unit_of,
 )
 
 
 @pytest.fixture(scope="module")
-def desk(plan_service: SimpleNamespace) -> SimpleNamespace:  # noqa: F811
+def desk(plan_service: SimpleNamespace) -> SimpleNamespace:
     """A city planner, a county planner, and approvers above; plans of the kind are assessed."""
     people = {
         "city": plan_service.enter("demo-planner"),

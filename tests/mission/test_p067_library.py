@@ -6,18 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from .plan_desk import (  # noqa: F401 - one is a fixture
+from .plan_desk import (
     approved,
     content,
     cover,
     draft,
-    plan_service,
     unit_of,
 )
 
 
 @pytest.fixture(scope="module")
-def desk(plan_service: SimpleNamespace) -> SimpleNamespace:  # noqa: F811
+def desk(plan_service: SimpleNamespace) -> SimpleNamespace:
     """A city planner and the top."""
     city, top = plan_service.enter("demo-planner"), plan_service.enter("demo-approver")
     province = plan_service.enter("demo-province-planner")

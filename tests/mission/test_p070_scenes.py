@@ -14,7 +14,7 @@ from bihuan.tag import LIBRARY_FOLDER
 
 from .by_hand import OCTOBER, define, open_at
 from .live_campaigns import GROW, OFFERS, campaign
-from .served import Person, lay_out, served, serving  # noqa: F401 - the fixture
+from .served import Person, lay_out, serving
 
 SCENE: dict[str, Any] = {
     "title": {"zh": "低消费长期在网", "en": "Long with us, low spending"},
@@ -39,7 +39,7 @@ def add(world: SimpleNamespace, name: str, **changes: Any) -> Any:
 
 @pytest.mark.mission("P070")
 class TestScenesAreAddedWhileTheServiceRuns:
-    def test_a_new_scene_is_counted_at_once(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_a_new_scene_is_counted_at_once(self, served: SimpleNamespace) -> None:
         made = add(served, "p070_long")
         assert made.status_code == 201, made.text
         path = f"/scenes/{made.json()['scene_id']}"
@@ -52,7 +52,7 @@ class TestScenesAreAddedWhileTheServiceRuns:
 
     def test_a_scene_that_fits_no_tag_or_channel_is_refused_with_the_place(
         self,
-        served: SimpleNamespace,  # noqa: F811
+        served: SimpleNamespace,
     ) -> None:
         for changes, told in (
             ({"audience": "tenure_month >= {months}"}, "tenure_month"),
@@ -63,7 +63,7 @@ class TestScenesAreAddedWhileTheServiceRuns:
             assert answer.status_code == 422, answer.text
             assert told in answer.json()["zh"]
 
-    def test_existing_scenes_go_on_and_versions_stay(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_existing_scenes_go_on_and_versions_stay(self, served: SimpleNamespace) -> None:
         manager = served.enter("demo-product-manager")
         first = add(served, "p070_first").json()
         before = manager.see(f"/scenes/{first['scene_id']}")
@@ -88,7 +88,7 @@ class TestScenesAreAddedWhileTheServiceRuns:
 
     def test_a_city_sees_the_provinces_scene_and_does_not_change_it(
         self,
-        served: SimpleNamespace,  # noqa: F811
+        served: SimpleNamespace,
     ) -> None:
         made = add(served, "p070_frame").json()
         planner = served.enter("demo-planner")

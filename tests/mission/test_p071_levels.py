@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from .plan_desk import (  # noqa: F401 - one is a fixture
+from .plan_desk import (
     approved,
     assess,
     content,
     cover,
-    plan_service,
     unit_of,
 )
 
@@ -26,7 +25,7 @@ LIMITS = [
 
 
 @pytest.fixture(scope="module")
-def desk(plan_service: SimpleNamespace) -> SimpleNamespace:  # noqa: F811
+def desk(plan_service: SimpleNamespace) -> SimpleNamespace:
     """Province and city planners, and who approves."""
     province, city = plan_service.enter("demo-province-planner"), plan_service.enter("demo-planner")
     top, director = plan_service.enter("demo-approver"), plan_service.enter("demo-director")

@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from .plan_desk import (  # noqa: F401 - one is a fixture
-    plan_service,
+from .plan_desk import (
     unit_of,
 )
 
 
 @pytest.fixture(scope="module")
-def entry(plan_service: SimpleNamespace) -> SimpleNamespace:  # noqa: F811
+def entry(plan_service: SimpleNamespace) -> SimpleNamespace:
     """An analyst's entry on a data problem, reviewed by a colleague."""
     analyst, planner = (
         plan_service.enter("demo-analyst"),
@@ -39,7 +38,7 @@ class TestKnowledge:
 
     def test_b67_a_draft_is_seen_at_home_and_a_reviewed_entry_by_everybody(
         self,
-        plan_service: SimpleNamespace,  # noqa: F811
+        plan_service: SimpleNamespace,
         entry: SimpleNamespace,
     ) -> None:
         assert entry.hidden == 404
@@ -49,7 +48,7 @@ class TestKnowledge:
 
     def test_b67_found_by_words_by_label_and_by_the_table_it_is_about(
         self,
-        plan_service: SimpleNamespace,  # noqa: F811
+        plan_service: SimpleNamespace,
         entry: SimpleNamespace,
     ) -> None:
         clerk = plan_service.enter("demo-hall-clerk")
@@ -66,7 +65,7 @@ class TestKnowledge:
 
     def test_b67_readers_say_whether_it_helped(
         self,
-        plan_service: SimpleNamespace,  # noqa: F811
+        plan_service: SimpleNamespace,
         entry: SimpleNamespace,
     ) -> None:
         for name, helpful in (
@@ -85,7 +84,7 @@ class TestCases:
 
     def test_b04_a_plan_without_a_measured_effect_is_no_good_case(
         self,
-        plan_service: SimpleNamespace,  # noqa: F811
+        plan_service: SimpleNamespace,
     ) -> None:
         planner = plan_service.enter("demo-planner")
         body = {

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from .served import served  # noqa: F401 - the fixture
-
 MEANING = {"zh": "口径", "en": "meaning"}
 ACTIVE: dict[str, Any] = {
     "name": "p076_active", "title": {"zh": "在用用户数(统一)", "en": "Active lines (uniform)"},
@@ -39,7 +37,7 @@ def values(world: SimpleNamespace, name: str, who: str, unit: str, **more: Any) 
 
 
 @pytest.fixture(scope="module")
-def world(served: SimpleNamespace) -> SimpleNamespace:  # noqa: F811
+def world(served: SimpleNamespace) -> SimpleNamespace:
     """Three indicators, made by the analyst and approved by the director."""
     for document in (ACTIVE, FIVE, RATE):
         made = submit(served, document)

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 import pytest
 
 from .by_hand import OCTOBER
-from .served import served  # noqa: F401 - the fixture
 
 NAME = {"zh": "团队", "en": "Team"}
 
@@ -34,7 +33,7 @@ def join(world: SimpleNamespace, team: str, staff: str, post: str) -> None:
 class TestTeams:
     def test_touchpoint_teams_stand_by_level_with_plan_and_people(
         self,
-        served: SimpleNamespace,  # noqa: F811
+        served: SimpleNamespace,
     ) -> None:
         for unit, number in (("province", 30), ("city-1301", 46), ("county-130101", 426)):
             team = open_team(served, unit, "touchpoint", {"operator": number})
@@ -44,7 +43,7 @@ class TestTeams:
                  if row["kind"] == "touchpoint"}  # fmt: skip
         assert touch == {"province": (30, 0), "city": (46, 0), "county": (426, 1)}
 
-    def test_digital_support_has_four_posts_of_68_people(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_digital_support_has_four_posts_of_68_people(self, served: SimpleNamespace) -> None:
         posts = ("process_management", "product_management", "product_configuration",
                  "touchpoint_support")  # fmt: skip
         open_team(served, "province", "digital_support", dict.fromkeys(posts, 6))
@@ -54,7 +53,7 @@ class TestTeams:
         assert sum(row["planned"] for row in support) == 68
         assert all(set(row["by_post"]) == set(posts) for row in support)
 
-    def test_a_merger_moves_people_and_keeps_the_history(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_a_merger_moves_people_and_keeps_the_history(self, served: SimpleNamespace) -> None:
         director = served.enter("demo-director")
         into = open_team(served, "city-1302", "mid_platform", {"support": 8})
         other = open_team(served, "city-1302", "two_i", {"support": 5})
@@ -70,7 +69,7 @@ class TestTeams:
         assert [m["until"] for m in past] == ["2026-12-01"]
         assert director.post(f"/teams/{into}/mergers", body).status_code == 409
 
-    def test_only_the_responsible_post_finishes_a_step(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_only_the_responsible_post_finishes_a_step(self, served: SimpleNamespace) -> None:
         director = served.enter("demo-director")
         steps = [
             {"name": "make", "title": {"zh": "商品制作", "en": "Make"},
@@ -89,7 +88,7 @@ class TestTeams:
         assert answer.status_code == 422
         assert "product_configuration" in answer.json()["zh"]
 
-    def test_training_is_followed_by_people(self, served: SimpleNamespace) -> None:  # noqa: F811
+    def test_training_is_followed_by_people(self, served: SimpleNamespace) -> None:
         director = served.enter("demo-director")
         team = open_team(served, "line-1303", "delivery", {"dispatcher": 4})
         people = staff_of(served, "line-1303")[:4]
@@ -115,7 +114,7 @@ class TestTeams:
 class TestPerformance:
     def test_points_come_by_the_uniform_rule_and_an_appeal_has_a_reason(
         self,
-        served: SimpleNamespace,  # noqa: F811
+        served: SimpleNamespace,
     ) -> None:
         director, analyst = served.enter("demo-director"), served.enter("demo-analyst")
         base: dict[str, Any] = {
