@@ -197,7 +197,16 @@ def canonical_text(text: str) -> str:
 
 
 def check_columns(parsed: TagExpression, known: Iterable[str], what: str, what_zh: str) -> None:
-    """Check that every column is one of ``known``; ``what`` names the source in the message.
+    """Check that every column is one of ``known``.
+
+    Parameters
+    ----------
+    parsed
+        The expression.
+    known
+        Names of the columns that there are; the date and the month count always are.
+    what, what_zh
+        Names of the source, for the message.
 
     Raises
     ------

@@ -48,13 +48,13 @@ def place(control: Control, database_url: str, tmp_path: Path, zygote) -> Simple
 
 class TestKilledWorker:
     def test_another_takes_over_and_no_finished_step_is_done_again(self, place):
-        steps, count = 4, 3 * ROUNDS
+        steps, count = 4, 3 * ROUNDS  # long enough that a kill hits a running job
         rng = random_stream(7, "kill")
         with Fleet(place.zygote, place.url, place.workspace) as fleet:
             fleet.start()
             fleet.start()
             ids = [
-                submit(place.control, "ledger", folder=str(place.folder), steps=steps, seconds=0.15)
+                submit(place.control, "ledger", folder=str(place.folder), steps=steps, seconds=0.5)
                 for _ in range(count)
             ]
             wait_until(lambda: len(read_trace(place.folder)) >= 2)
