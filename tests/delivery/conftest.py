@@ -108,7 +108,7 @@ def crash() -> Callable[[str, Path], str]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
