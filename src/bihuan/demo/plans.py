@@ -12,8 +12,9 @@ import yaml
 
 from bihuan.kernel import Progress
 from bihuan.pack import PACKS
-from bihuan.server.app.actor import Actor, Post
+from bihuan.server.app.actor import Actor
 from bihuan.server.app.deployment import deploy_plan
+from bihuan.server.app.identity import actor_of
 from bihuan.server.app.plan.approval import (
     FilingTerms,
     approve_plan,
@@ -35,7 +36,8 @@ from bihuan.server.app.plan.prepare import RehearsalWish, run_rehearsal
 from bihuan.server.app.plan.result import complete_plan, record_evaluation, shelve_plan
 from bihuan.server.app.plan.stop import pause
 from bihuan.server.app.service import Service
-from bihuan.server.control import Account, Plan, StaffPost
+from bihuan.server.app.sign_in import find_by_name
+from bihuan.server.control import Plan
 
 TITLES: Mapping[str, tuple[str, str]] = {
     "analysis": ("合约到期客户续约", "Renewing contracts that end"),
@@ -199,12 +201,10 @@ class _Office:
 
     def _actor(self, name: str) -> Actor:
         with self.service.system_work(read_only=True) as work:
-            account = work.session.scalars(sa.select(Account).where(Account.name == name)).one()
-            posts = work.session.scalars(
-                sa.select(StaffPost).where(StaffPost.staff_id == account.staff_id)
-            ).all()
-        held = tuple(Post(post.role, post.unit_id) for post in posts)
-        return Actor(account.account_id, account.unit_id, held)
+            account = find_by_name(work, name)
+            found = None if account is None else actor_of(work, account.account_id)
+        assert found is not None  # laid out just before
+        return found
 
 
 def _campaign(state: str, zh: str, en: str) -> dict[str, Any]:

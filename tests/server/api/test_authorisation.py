@@ -171,7 +171,7 @@ def test_every_path_parameter_has_a_seed(world: World) -> None:
 
 def test_a_forgotten_scope_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seeded defect: queries that are not narrowed."""
-    monkeypatch.setattr(scope_module, "_criteria", lambda roots: {})
+    monkeypatch.setattr(scope_module, "_criteria", lambda roots, is_wide: {})
     judge = Judge(world, "administrator")
     reading = [o for o in world.operations if o.method == "GET" and "staff" in o.path]
 

@@ -335,7 +335,9 @@ class Attacker:
 
     def add(self) -> None:
         self.run(
-            "INSERT INTO audit_entry SELECT ?, at, 'nobody', unit_id, action, subject_kind,"
+            "INSERT INTO audit_entry (sequence, account_id, at, unit_id, action, subject_kind,"
+            " subject_id, detail, request_id, previous, seal, mark)"
+            " SELECT ?, 'nobody', at, unit_id, action, subject_kind,"
             " subject_id, detail, request_id, previous, seal, mark"
             " FROM audit_entry WHERE sequence = ?",
             (ENTRIES + 1, self.at),

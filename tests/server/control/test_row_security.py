@@ -67,7 +67,7 @@ class TestRowSecurity:
         self, halls: Control, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The second belt holds where the first is cut."""
-        monkeypatch.setattr(scope_module, "_criteria", lambda roots: {})
+        monkeypatch.setattr(scope_module, "_criteria", lambda roots, is_wide: {})
         with halls.work(A, read_only=True) as work:
             found = set(work.session.scalars(sa.select(Outlet.unit_id)))
         assert found == {"city-a", "county-a1"}

@@ -72,8 +72,12 @@ WAYS: dict[str, Callable[[Session], set[str]]] = {
 
 
 class TestReading:
+    @pytest.mark.parametrize("wide", [1, 500])
     @pytest.mark.parametrize("way", WAYS)
-    def test_every_form_of_query_is_narrowed(self, halls: Control, way: str) -> None:
+    def test_every_form_of_query_is_narrowed(
+        self, halls: Control, way: str, wide: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scope_module, "_WIDE", wide)  # 1: every scope counts as a wide one
         with halls.work(A, read_only=True) as work:
             assert WAYS[way](work.session) == {"city-a", "county-a1", "grid-a11"}
         with halls.work(Scope.everything(), read_only=True) as work:
@@ -114,7 +118,7 @@ class TestReading:
     def test_a_defect_that_forgets_the_scope_is_seen(
         self, halls: Control, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(scope_module, "_criteria", lambda roots: {})
+        monkeypatch.setattr(scope_module, "_criteria", lambda roots, is_wide: {})
         with halls.work(A, read_only=True) as work:
             found = {hall.unit_id for hall in work.session.scalars(sa.select(Outlet))}
         if halls.engine.dialect.name == "sqlite":

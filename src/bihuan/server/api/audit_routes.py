@@ -17,7 +17,7 @@ router = Router(tag="audit")
 _Text = Annotated[str | None, Query(max_length=64)]
 
 
-def _filter(  # noqa: PLR0913 - one query parameter each
+async def _filter(  # noqa: PLR0913 - one query parameter each
     account_id: _Text = None,
     unit_id: _Text = None,
     action: Annotated[

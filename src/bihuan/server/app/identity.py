@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -70,7 +71,7 @@ def csrf_of(session_token: str) -> str:
 def identify(
     work: UnitOfWork, *, session_token: str | None, bearer: str | None, now: datetime
 ) -> Identity | None:
-    """Return who shows a session token or an API token; at most two queries, nothing written.
+    """Return who shows a session token or an API token; one query, nothing written.
 
     Parameters
     ----------
@@ -137,27 +138,68 @@ def require_action(identity: Identity, action: str) -> None:
     identity.actor.scope(action)
 
 
+def _with_posts(statement: Any) -> Any:
+    """Add an account, as columns, and the posts it holds: one row per post, one if it has none."""
+    of_account = (Account.account_id, Account.unit_id, Account.language, Account.must_change)
+    return (
+        statement.add_columns(*of_account, StaffPost.role, StaffPost.unit_id.label("post_unit_id"))
+        .where(Account.status == "active")
+        .outerjoin(
+            StaffPost,
+            sa.and_(StaffPost.staff_id == Account.staff_id, StaffPost.status == "active"),
+        )
+        .order_by(StaffPost.post_id)
+    )
+
+
+# built once: every request asks one of them
+_BY_SESSION = _with_posts(
+    sa.select(
+        SignIn.sign_in_id,
+        SignIn.method,
+        SignIn.seen_at,
+        SignIn.expires_at,
+        SignIn.ended_at,
+        SignIn.idle_seconds,
+    )
+    .join(Account, Account.account_id == SignIn.account_id)
+    .where(SignIn.token_hash == sa.bindparam("token_hash"))
+)
+_BY_TOKEN = _with_posts(
+    sa.select(
+        ApiToken.token_id,
+        ApiToken.secret_hash,
+        ApiToken.used_at,
+        ApiToken.expires_at,
+        ApiToken.revoked_at,
+        ApiToken.actions,
+    )
+    .join(Account, Account.account_id == ApiToken.account_id)
+    .where(ApiToken.token_id == sa.bindparam("token_id"))
+)
+_BY_ACCOUNT = _with_posts(
+    sa.select().select_from(Account).where(Account.account_id == sa.bindparam("account_id"))
+)
+
+
 def _identify_session(work: UnitOfWork, token: str, now: datetime) -> Identity:
-    found = work.session.execute(
-        sa.select(SignIn, Account)
-        .join(Account, Account.account_id == SignIn.account_id)
-        .where(SignIn.token_hash == hash_of(token))
-    ).one_or_none()
-    if found is None or found.Account.status != "active":
+    rows = work.session.execute(_BY_SESSION, {"token_hash": hash_of(token)}).all()
+    if not rows:
         raise _unknown()
-    row: SignIn = found.SignIn
+    row = rows[0]
     idle = timedelta(seconds=row.idle_seconds)
     if row.ended_at is not None or now >= row.expires_at or now >= row.seen_at + idle:
         raise _unknown()
     stale_after = min(timedelta(seconds=SEEN_SECONDS), idle / 4)
-    identity = identity_of(
-        work,
-        found.Account,
+    must_change = row.must_change and row.method == "password"
+    return Identity(
+        _actor(rows, row.sign_in_id, allowed=frozenset() if must_change else None),
         row.sign_in_id,
         csrf_of(token),
-        is_password_old=found.Account.must_change and row.method == "password",
+        "session",
+        is_seen_stale=now >= row.seen_at + stale_after,
+        must_change=must_change,
     )
-    return replace(identity, is_seen_stale=now >= row.seen_at + stale_after)
 
 
 def _identify_token(work: UnitOfWork, bearer: str, now: datetime) -> Identity:
@@ -165,59 +207,39 @@ def _identify_token(work: UnitOfWork, bearer: str, now: datetime) -> Identity:
     token_id, _, secret = rest.partition("_")
     if prefix != TOKEN_PREFIX or not token_id or not secret or len(bearer) > 200:
         raise _unknown()
-    found = work.session.execute(
-        sa.select(ApiToken, Account)
-        .join(Account, Account.account_id == ApiToken.account_id)
-        .where(ApiToken.token_id == token_id)
-    ).one_or_none()
+    rows = work.session.execute(_BY_TOKEN, {"token_id": token_id}).all()
     # a hash is compared even without a row: what ids exist is not told by the time it takes
-    is_same = hmac.compare_digest(hash_of(secret), found.ApiToken.secret_hash if found else "")
-    if found is None or not is_same or found.Account.status != "active":
+    is_same = hmac.compare_digest(hash_of(secret), rows[0].secret_hash if rows else "")
+    if not rows or not is_same:
         raise _unknown()
-    row: ApiToken = found.ApiToken
+    row = rows[0]
     if row.revoked_at is not None or now >= row.expires_at:
         raise _unknown()
-    is_stale = row.used_at is None or now >= row.used_at + timedelta(seconds=SEEN_SECONDS)
-    identity = identity_of(
-        work,
-        found.Account,
+    allowed = frozenset() if row.must_change else frozenset(row.actions)
+    return Identity(
+        _actor(rows, row.token_id, allowed=allowed),
         row.token_id,
         None,
-        allowed=frozenset(row.actions),
-        is_password_old=found.Account.must_change,
+        "token",
+        is_seen_stale=row.used_at is None or now >= row.used_at + timedelta(seconds=SEEN_SECONDS),
+        must_change=row.must_change,
     )
-    return replace(identity, is_seen_stale=is_stale)
 
 
-def identity_of(
-    work: UnitOfWork,
-    account: Account,
-    session_id: str,
-    csrf: str | None,
-    *,
-    allowed: frozenset[str] | None = None,
-    is_password_old: bool = False,
-) -> Identity:
-    """Return an account as a caller, with the posts it holds at this moment."""
-    posts = work.session.execute(
-        sa.select(StaffPost.role, StaffPost.unit_id)
-        .where(StaffPost.staff_id == account.staff_id, StaffPost.status == "active")
-        .order_by(StaffPost.post_id)
-    ).all()
-    actor = Actor(
-        account_id=account.account_id,
-        home_unit_id=account.unit_id,
-        posts=tuple(Post(role, unit_id) for role, unit_id in posts if role in ROLES),
-        allowed=frozenset() if is_password_old else allowed,
+def actor_of(work: UnitOfWork, account_id: str, *, session_id: str = "") -> Actor | None:
+    """Return an active account as an actor with the posts it holds at this moment, or None."""
+    rows = work.session.execute(_BY_ACCOUNT, {"account_id": account_id}).all()
+    return _actor(rows, session_id) if rows else None
+
+
+def _actor(rows: Sequence[Any], session_id: str, *, allowed: frozenset[str] | None = None) -> Actor:
+    return Actor(
+        account_id=rows[0].account_id,
+        home_unit_id=rows[0].unit_id,
+        posts=tuple(Post(row.role, row.post_unit_id) for row in rows if row.role in ROLES),
+        allowed=allowed,
         session_id=session_id,
-        language=account.language,
-    )
-    return Identity(
-        actor,
-        session_id,
-        csrf,
-        "token" if csrf is None else "session",
-        must_change=is_password_old,
+        language=rows[0].language,
     )
 
 

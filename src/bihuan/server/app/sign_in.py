@@ -18,7 +18,6 @@ from bihuan.server.app.identity import (
     csrf_of,
     hash_of,
     identify,
-    identity_of,
     note_seen,
     require_action,
 )
@@ -157,13 +156,8 @@ def open_session(
     account.signed_in_at = work.now
     work.audit("sign_in.open", "account", account.account_id, method=method, address=row.address)
     work.session.flush()
-    identity = identity_of(
-        work,
-        account,
-        row.sign_in_id,
-        csrf_of(token),
-        is_password_old=account.must_change and method == "password",
-    )
+    identity = identify(work, session_token=token, bearer=None, now=work.now)
+    assert identity is not None  # a token was given
     return SignedIn(token, csrf_of(token), identity, row.expires_at)
 
 

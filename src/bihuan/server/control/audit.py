@@ -22,11 +22,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import String, event
-from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from bihuan.kernel import DefectError, canonical_json
-from bihuan.server.control.base import Table
-from bihuan.server.control.scope import UNSCOPED, Scope, below
+from bihuan.server.control.base import Homed, Table
+from bihuan.server.control.scope import UNSCOPED
 
 GENESIS = "0" * 64
 """What the first entry is sealed with."""
@@ -66,20 +66,14 @@ def with_sealer(engine: sa.Engine, sealer: Sealer | None) -> sa.Engine:
     return engine if sealer is None else engine.execution_options(**{SEALER: sealer})
 
 
-class AuditEntry(Table):
-    """Who did what to what, when, from where.
-
-    Not a :class:`Scoped` row: entries of the system have no unit, and an account may act outside
-    its home unit. Reading is narrowed all the same, below: from a scope one sees the entries of
-    accounts at home in its units.
-    """
+class AuditEntry(Homed, Table):
+    """Who did what to what, when, from where."""
 
     __tablename__ = "audit_entry"
 
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[datetime]
     account_id: Mapped[str] = mapped_column(String(64), index=True)
-    unit_id: Mapped[str | None] = mapped_column(String(64), index=True)
     action: Mapped[str] = mapped_column(String(64), index=True)
     subject_kind: Mapped[str] = mapped_column(String(32))
     subject_id: Mapped[str] = mapped_column(String(64))
@@ -184,28 +178,6 @@ def settled(value: Any) -> Any:
     text = value if isinstance(value, str) else json.loads(canonical_json(value))
     text = str(text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return _NUMBER.sub("***", text)
-
-
-# what may be read: entries of accounts at home in the scope; in one place for every query
-
-
-@event.listens_for(Session, "do_orm_execute")
-def _narrow_entries(state: ORMExecuteState) -> None:
-    scope: Scope | None = state.session.info.get("scope")
-    if (
-        scope is None
-        or scope.roots is None
-        or not state.is_select
-        or UNSCOPED in state.execution_options
-        or state.is_column_load
-        or state.is_relationship_load
-    ):
-        return
-    state.statement = state.statement.options(
-        with_loader_criteria(
-            AuditEntry, AuditEntry.unit_id.in_(below(scope.roots)), include_aliases=True
-        )
-    )
 
 
 # what the database itself refuses

@@ -112,6 +112,16 @@ class Shared(Scoped):
     sharing: Mapped[str] = mapped_column(String(8), default="own")
 
 
+class Homed:
+    """A row that names the home unit of who made it, none for the system's own.
+
+    It is seen from that unit and the units above. Its writing is not checked: an account may act
+    outside its home unit.
+    """
+
+    unit_id: Mapped[str | None] = mapped_column(String(64), index=True)
+
+
 class Versioned:
     """A row whose every change raises ``version``; a stale change is refused.
 

@@ -16,7 +16,7 @@ from bihuan.kernel.crash import crash_point
 from bihuan.server.control.audit import AuditEntry, append_entries
 from bihuan.server.control.base import new_id
 from bihuan.server.control.engine import WRITING
-from bihuan.server.control.scope import UNSCOPED, Scope, guard
+from bihuan.server.control.scope import UNSCOPED, Scope, ScopedSession
 
 
 @dataclass(slots=True)
@@ -103,7 +103,17 @@ class Control:
     def __init__(self, engine: sa.Engine, clock: Clock) -> None:
         self.engine = engine
         self.clock = clock
-        self._sessions = sessionmaker(expire_on_commit=False)
+        self._widths: dict[frozenset[str], tuple[bool, float]] = {}
+        self._reading = sessionmaker(
+            engine.execution_options(**{WRITING: False}),
+            class_=ScopedSession,
+            expire_on_commit=False,
+        )
+        self._writing = sessionmaker(
+            engine.execution_options(**{WRITING: True}),
+            class_=ScopedSession,
+            expire_on_commit=False,
+        )
 
     @contextmanager
     def work(
@@ -130,10 +140,8 @@ class Control:
         ------
         UnitOfWork
         """
-        engine = self.engine.execution_options(**{WRITING: not read_only})
-        with engine.connect() as connection, self._sessions(bind=connection) as session:
-            session.info["scope"] = scope
-            guard(session)
+        sessions = self._reading if read_only else self._writing
+        with sessions(info={"scope": scope, "widths": self._widths}) as session:
             work = UnitOfWork(session, account_id, home_unit_id, scope, self.clock, request_id)
             with session.begin():
                 _tell_row_security(session, scope)

@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from bihuan.kernel import FixedClock
@@ -22,7 +21,7 @@ from bihuan.server.control import (
     UnitOfWork,
     append_entries,
 )
-from bihuan.server.control.scope import guard
+from bihuan.server.control.scope import ScopedSession
 
 
 class OneConnectionControl(Control):
@@ -73,13 +72,12 @@ class OneConnectionControl(Control):
         request_id: str = "",
         read_only: bool = False,
     ) -> Iterator[UnitOfWork]:
-        with Session(
+        with ScopedSession(
             bind=self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
+            info={"scope": scope},
         ) as session:
-            session.info["scope"] = scope
-            guard(session)
             work = UnitOfWork(session, account_id, home_unit_id, scope, self.clock, request_id)
             with session.begin():
                 yield work

@@ -41,8 +41,8 @@ class Gate:
         self.action = action
         self.why = why
 
-    def __call__(self, request: Request, response: Response) -> Call:
-        """Return the call of an admitted caller.
+    async def __call__(self, request: Request, response: Response) -> Call:
+        """Return the call of an admitted caller; waits for nothing, see the router.
 
         Raises
         ------

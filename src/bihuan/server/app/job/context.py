@@ -9,20 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import sqlalchemy as sa
-
 from bihuan.data import Lake, Publication
 from bihuan.kernel import Clock
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError
-from bihuan.server.app.identity import identity_of
+from bihuan.server.app.identity import actor_of
 from bihuan.server.app.job.claim import Claimed
 from bihuan.server.app.job.fence import Fence
 from bihuan.server.app.job.kind import Kind
 from bihuan.server.app.job.submit import SYSTEM, require_reach
 from bihuan.server.app.job.track import JobProgress
 from bihuan.server.app.service import Service
-from bihuan.server.control import Account, UnitOfWork
+from bihuan.server.control import UnitOfWork
 from bihuan.workspace import Workspace, open_workspace
 
 StepRunner: TypeAlias = Callable[[str, Callable[[], Any]], Any]
@@ -209,15 +207,12 @@ def owner_of(work: UnitOfWork, account_id: str, kind: Kind, unit_id: str) -> Act
     OwnerGoneError, PermissionDeniedError, OutOfScopeError
         If not.
     """
-    account = work.session.scalars(
-        sa.select(Account).where(Account.account_id == account_id, Account.status == "active")
-    ).one_or_none()
-    if account is None:
+    actor = actor_of(work, account_id)
+    if actor is None:
         raise OwnerGoneError(
             f"The account '{account_id}' that owns this work is closed.",
             remedy="A colleague whose post covers it can submit it again.",
             zh=f"该作业所属账号 {account_id} 已停用，请由有权限的同事重新提交。",
         )
-    actor = identity_of(work, account, "", None).actor
     require_reach(work, actor, kind, unit_id)
     return actor
