@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 
 import bihuan.cli.service as commands
 from bihuan.cli.app import app
+from bihuan.server.api.frame.observe import MEASURES, Measures
 from bihuan.server.node import bring_up_to_date
+from bihuan.server.serving import shared_measures
 from bihuan.server.settings import Settings
 
 RUN = "import bihuan.cli.service, bihuan.cli.worker; from bihuan.cli.main import main; main()"
@@ -34,14 +36,15 @@ def house(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def started(*words: str) -> Iterator[subprocess.Popen[str]]:
+def started(*words: str, processes: int = 1) -> Iterator[subprocess.Popen[str]]:
     """A process group of its own; whatever is left of it is killed at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", RUN, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        env=os.environ | {"BIHUAN_LANG": "en", "PYTHONUNBUFFERED": "1"},
+        env=os.environ
+        | {"BIHUAN_LANG": "en", "PYTHONUNBUFFERED": "1", "BIHUAN_PROCESSES": str(processes)},
         start_new_session=True,
     ) as process:
         try:
@@ -81,6 +84,89 @@ def address_of(process: subprocess.Popen[str]) -> str:
 
 def run(*words: str):
     return CliRunner().invoke(app, [*words], env={"BIHUAN_LANG": "en"})
+
+
+def siblings_of(pid: int) -> set[int]:
+    """The processes that answer beside ``pid``."""
+    found = set()
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(int(child))
+    return found
+
+
+def until(look):
+    for _ in range(600):
+        found = look()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("not within a minute")
+
+
+def is_answered(address: str) -> bool:
+    """Tell whether one of many new connections is answered soon."""
+    for _ in range(40):
+        with suppress(httpx2.TransportError):
+            httpx2.get(f"{address}api/v1/health/live", timeout=0.5, trust_env=False)
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are shared on Linux only")
+class TestSideBySide:
+    def test_each_answers_the_dead_are_followed_and_all_end_together(self, house):
+        with started("serve", "-w", str(house), "--port", "0", processes=2) as process:
+            address = address_of(process)
+            (first,) = until(lambda: siblings_of(process.pid))
+            os.kill(process.pid, signal.SIGSTOP)  # now only the sibling can answer
+            try:
+                until(lambda: is_answered(address))
+            finally:
+                os.kill(process.pid, signal.SIGCONT)
+            os.kill(first, signal.SIGKILL)
+            until(lambda: siblings_of(process.pid) - {first})
+            process.terminate()
+            rest, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, rest
+            assert "process ended" in rest  # and was told of
+            assert wait_gone(process.pid)
+
+    def test_siblings_end_when_the_first_is_killed(self, house):
+        with started("serve", "-w", str(house), "--port", "0", processes=2) as process:
+            address = address_of(process)
+            until(lambda: siblings_of(process.pid))
+            assert is_answered(address)
+            process.kill()
+            process.wait()
+            assert wait_gone(process.pid)
+
+    def test_a_port_of_another_service_is_not_shared(self, house, tmp_path):
+        with started("serve", "-w", str(house), "--port", "0", processes=2) as process:
+            port = re.search(r":(\d+)/", address_of(process))[1]
+            other = ("serve", "-w", str(tmp_path / "other"), "--port", port)
+            with started(*other, processes=2) as second:
+                said, _ = second.communicate(timeout=60)
+            assert second.returncode == 2
+            assert f"Port {port} is taken" in said
+            process.terminate()
+            process.communicate(timeout=60)
+
+    def test_measures_are_those_of_all(self, monkeypatch):
+        count = (
+            "from bihuan.server.api.frame.observe import Measures;"
+            "Measures().requests.labels('GET', '/x', '200').inc(3)"
+        )
+        with shared_measures():
+            measures = Measures()
+            measures.requests.labels("GET", "/x", "200").inc(2)
+            subprocess.run([sys.executable, "-c", count], check=True)
+            both = 'bihuan_requests_total{method="GET",route="/x",status="200"} 5.0'
+            assert both in measures.text().decode().splitlines()
+            monkeypatch.setenv(MEASURES, "")  # the defect: each tells its own
+            assert both not in measures.text().decode().splitlines()
 
 
 @pytest.mark.slow

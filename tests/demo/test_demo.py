@@ -110,7 +110,11 @@ def serving(folder: Path) -> Iterator[str]:
     """Serve a workspace as ``make demo`` does; yield its address."""
     command = [sys.executable, "-m", "bihuan.cli", "serve", "-w", str(folder), "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "BIHUAN_PROCESSES": "1"},
     ) as process:
         try:
             assert process.stdout is not None

@@ -97,7 +97,7 @@ def serving(folder: Path, *, worker: bool = True, **settings: str) -> Iterator[s
     """Run ``bihuan serve`` over a workspace; yield its address; end it."""
     environment = {
         **os.environ, "BIHUAN_RATE_PER_MINUTE": "1000000", "BIHUAN_SIGN_IN_PER_MINUTE": "10000",
-        "BIHUAN_LOG_LEVEL": "error", **settings,
+        "BIHUAN_LOG_LEVEL": "error", "BIHUAN_PROCESSES": "1", **settings,
     }  # fmt: skip
     command = [sys.executable, "-m", "bihuan.cli", "serve", "-w", str(folder), "--port", "0"]
     command += [] if worker else ["--no-with-worker"]

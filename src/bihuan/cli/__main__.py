@@ -2,4 +2,5 @@
 
 from bihuan.cli.main import main
 
-main()
+if __name__ == "__main__":  # further processes of the service import this file too
+    main()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
+import gc
 import hmac
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from bihuan.kernel import Clock, Progress, SystemClock, UserError
@@ -29,7 +27,6 @@ from bihuan.server.settings import Settings
 from bihuan.workspace import open_workspace
 
 if TYPE_CHECKING:
-    import uvicorn
     from prometheus_client import CollectorRegistry
 
 Say = Callable[[str, str], None]
@@ -91,6 +88,8 @@ def bring_up_to_date(settings: Settings) -> tuple[str, str]:
 def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
     """Serve until stopped; an embedded database is brought up to date first.
 
+    Jobs run in this process; with several, the others only answer.
+
     Parameters
     ----------
     settings
@@ -105,39 +104,53 @@ def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
     UserError
         If the port is taken, or a PostgreSQL database has another form.
     """
-    import uvicorn
-
-    from bihuan.server.api.application import create_app
     from bihuan.server.api.frame.telemetry import set_up_telemetry
+    from bihuan.server.serving import Siblings, listen, processes_of, shared_measures
 
     set_up_telemetry(settings, "serve")
     if not settings.database:
         bring_up_to_date(settings)
+    count = processes_of(settings)
+    with ExitStack() as open_things:
+        if count > 1:
+            open_things.enter_context(shared_measures())
+        listener = listen(settings, is_shared=count > 1)
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        if count > 1:
+            open_things.enter_context(Siblings(serve_beside, settings, count - 1))
+        _serve(settings, listener, with_worker=with_worker, say=say)
+
+
+def serve_beside(settings: Settings) -> None:
+    """Answer on a port that another process of this machine listens on too; see ``Siblings``."""
+    from bihuan.server.api.frame.telemetry import set_up_telemetry
+    from bihuan.server.serving import listen_beside
+
+    set_up_telemetry(settings, "serve")
+    _serve(settings, listen_beside(settings), with_worker=False, say=None)
+
+
+def _serve(
+    settings: Settings, listener: socket.socket, *, with_worker: bool, say: Say | None
+) -> None:
+    from bihuan.server.api.application import create_app
+    from bihuan.server.serving import answer
+
     service = open_service(settings)
     require_current(service.control.engine)
-    listener = _listen(settings)
-    port = listener.getsockname()[1]
-    address = settings.public_url or f"http://{settings.host}:{port}/"
     stop = threading.Event()
     api = create_app(service)
-    registry = api.state.measures.registry
     worker = threading.Thread(
-        target=_work, args=(service, stop, registry), name="worker", daemon=True
+        target=_work, args=(service, stop, api.state.measures.registry), name="worker", daemon=True
     )
     if with_worker:
         worker.start()
-    say(f"服务：{address}（Ctrl-C 结束）", f"Serving {address} (Ctrl-C ends)")
-    config = uvicorn.Config(
-        api,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than a proxy keeps its own side open
-    )
-    server = uvicorn.Server(config)
+    if say is not None:
+        address = settings.public_url or f"http://{settings.host}:{settings.port}/"
+        say(f"服务：{address}（Ctrl-C 结束）", f"Serving {address} (Ctrl-C ends)")
+    gc.freeze()  # what start-up made stays: the collector need not look at it again and again
     try:
-        with _signals_to(server):
-            server.run(sockets=[listener])
+        answer(api, listener)
     finally:
         stop.set()
         if with_worker:
@@ -145,51 +158,7 @@ def run_server(settings: Settings, *, with_worker: bool, say: Say) -> None:
         service.control.engine.dispose()
 
 
-@contextmanager
-def _signals_to(server: uvicorn.Server) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the server and nothing else.
-
-    The server raises a signal again when it has shut down; by default that would end the process
-    before the worker gave its jobs back.
-    """
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        server.should_exit = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals come to the main thread only
-        return
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _work(service: Service, stop: threading.Event, registry: CollectorRegistry) -> None:
     from bihuan.server.worker import JobMeasures, run_worker
 
     run_worker(service, stop=stop, measures=JobMeasures(registry))
-
-
-def _listen(settings: Settings) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # connections inherit it; asyncio sets it itself only where the protocol is spelt out, and
-    # without it every answer waits 40 ms for the acknowledgement of its head
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(2048)  # before the address is told, so that nobody is refused
-    except OSError as error:
-        listener.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise UserError(
-            f"Port {settings.port} is taken.",
-            remedy="Choose another with --port or BIHUAN_PORT.",
-            zh=f"端口 {settings.port} 已被占用，请用 --port 或 BIHUAN_PORT 另选。",
-        ) from error
-    return listener

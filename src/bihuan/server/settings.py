@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     database_pool: int = Field(20, ge=1, le=500, description="Open connections per process.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that answer side by side on the port (Linux); the first runs jobs"
+        " too. Limits per minute hold in each. 0: one per core, at most 4.",
+    )
     public_url: str = Field(
         "", description="Address that browsers use, https://... Empty: http://host:port."
     )

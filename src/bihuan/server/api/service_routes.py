@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from bihuan.server.api.frame import Call, Router, View, permitted, public
 from bihuan.server.app.doctor import Finding, examine, is_ready
@@ -66,13 +66,12 @@ def tell_health(call: Annotated[Call, permitted("service.read")]) -> list[Findin
 
 @router.get("/metrics", response_class=Response)
 def tell_measures(call: Annotated[Call, permitted("service.read")], request: Request) -> Response:
-    """Tell the measures of this process, and the queue of all, as Prometheus reads them."""
+    """Tell the measures of this server, and the queue of all, as Prometheus reads them."""
     measures, queue = request.app.state.measures, look_at_queue(call.service)
     for state, jobs in queue.states.items():
         measures.jobs.labels(state).set(jobs)
     measures.queue_seconds.set(queue.oldest_seconds)
-    content = generate_latest(measures.registry)
-    return Response(content, media_type=CONTENT_TYPE_LATEST)
+    return Response(measures.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/openapi.json", response_model=dict[str, Any])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import time
@@ -10,7 +11,8 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +30,10 @@ _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' "
     "'unsafe-inline'; frame-ancestors 'none'",
 }
+
+
+MEASURES = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable that names the folder in which processes side by side keep measures."""
 
 
 class Measures:
@@ -49,13 +55,26 @@ class Measures:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
         )
         self.jobs = Gauge(
-            "bihuan_jobs", "Jobs of the whole service.", ("state",), registry=self.registry
+            "bihuan_jobs",
+            "Jobs of the whole service.",
+            ("state",),
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
         )
         self.queue_seconds = Gauge(
             "bihuan_job_queue_seconds",
             "Seconds for which the oldest queued job has waited.",
             registry=self.registry,
+            multiprocess_mode="mostrecent",
         )
+
+    def text(self) -> bytes:
+        """Return the measures as Prometheus reads them: those of all processes on this port."""
+        registry = self.registry
+        if os.environ.get(MEASURES):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
 class Observer:
