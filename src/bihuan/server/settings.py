@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     worker_lease_seconds: float = Field(
         10, gt=0, le=600, description="Silence after which its jobs go to another worker."
     )
+    keep_days: int = Field(
+        90,
+        ge=7,
+        le=3650,
+        description="Days for which finished jobs, fire times and ended sign-ins can be looked at.",
+    )
     demo: bool = Field(
         False, description="A demo workspace: one account per role with a known password."
     )

@@ -17,6 +17,7 @@ from opentelemetry import trace
 from bihuan.kernel import Cancelled
 from bihuan.server.app import job as jobs
 from bihuan.server.app.service import Service, UnitOfWork
+from bihuan.server.app.tidy import remove_past
 from bihuan.server.worker.durable import Durable, memory_url
 from bihuan.server.worker.measure import JobMeasures
 from bihuan.server.worker.watch import Watch
@@ -29,6 +30,9 @@ PULSE_SECONDS = 0.4
 """How often progress is written and the wish to cancel is read: cancelled within two seconds."""
 LOOK_SECONDS = 0.25
 """How often a worker with a free thread looks for jobs, and for schedules that are due."""
+
+TIDY_SECONDS = 3600.0
+"""How often what is past its time is removed; also once at the start."""
 
 
 @dataclass
@@ -79,6 +83,7 @@ class Runner:
         self._worker_id = ""
         self._watch = Watch(self._lease)
         self._beaten_at = time.monotonic()
+        self._tidy_at = 0.0
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -89,6 +94,7 @@ class Runner:
         with ThreadPoolExecutor(self._threads, "bihuan-job") as pool:
             while not self._stop.wait(LOOK_SECONDS):
                 self._guarded("schedules", self._fire_due)
+                self._guarded("tidy", self._tidy)
                 self._guarded("claim", lambda: self._claim_free(pool))
             self._stop_running()
         self._over.set()
@@ -166,6 +172,11 @@ class Runner:
             raise
 
     # working
+
+    def _tidy(self) -> None:
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_SECONDS
+            self._write(remove_past, self._service.settings)
 
     def _fire_due(self) -> None:
         with self._service.system_work(read_only=True) as work:

@@ -76,7 +76,7 @@ class OneConnectionControl(Control):
             bind=self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
-            info={"scope": scope},
+            info={"scope": scope, "widths": self._widths},
         ) as session:
             work = UnitOfWork(session, account_id, home_unit_id, scope, self.clock, request_id)
             with session.begin():
