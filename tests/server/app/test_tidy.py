@@ -49,7 +49,8 @@ def leave_traces(work: UnitOfWork, account_id: str, tag: str) -> None:
             Job(job_id=f"waits-{tag}", state="queued", **common),
             SignIn(
                 sign_in_id=f"signin-{tag}", account_id=account_id, token_hash=tag,
-                method="password", started_at=now, seen_at=now, expires_at=now + timedelta(hours=12), idle_seconds=60,
+                method="password", started_at=now, seen_at=now,
+                expires_at=now + timedelta(hours=12), idle_seconds=60,
             ),
             KeptReply(
                 account_id=account_id, key=tag, request_hash="h", status=201, body={}, headers={},
