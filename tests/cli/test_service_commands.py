@@ -25,7 +25,7 @@ from bihuan.server.node import bring_up_to_date
 from bihuan.server.serving import shared_measures
 from bihuan.server.settings import Settings
 
-RUN = "import bihuan.cli.service, bihuan.cli.worker; from bihuan.cli.main import main; main()"
+RUN = "from bihuan.cli.main import main; main()"
 LOCAL = "127.0.0.1"
 
 

@@ -15,7 +15,7 @@ from bihuan.cli.worker import stop_of_signals
 from bihuan.server.node import bring_up_to_date
 from bihuan.server.settings import Settings
 
-RUN = "import bihuan.cli.worker; from bihuan.cli.main import main; main()"
+RUN = "from bihuan.cli.main import main; main()"
 
 
 @pytest.mark.slow

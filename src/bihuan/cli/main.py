@@ -19,6 +19,7 @@ from bihuan.cli import (
     rehearse,
     service,
     strategy,
+    worker,
 )
 from bihuan.cli.app import app, screen_of
 from bihuan.cli.show import Screen
@@ -66,4 +67,4 @@ def _tell(error: BihuanError, screen: Screen | None) -> None:
 
 
 # imported because they hang their commands on the tree
-_ = (act, audit, explore, know, offers, policy, recommend, rehearse, service, strategy)
+_ = (act, audit, explore, know, offers, policy, recommend, rehearse, service, strategy, worker)
