@@ -108,17 +108,22 @@ def approved(service: SimpleNamespace, name: str, offers: tuple[str, ...]) -> st
     return str(plan["plan_id"])
 
 
-def deployed(service: SimpleNamespace, plan_id: str) -> dict:
-    """Deploy in one click and wait until the worker is done."""
-    planner = service.enter("demo-province-planner")
-    job = planner.make(f"/plans/{plan_id}/deployments", {"as_of": OCTOBER.isoformat()})
+def ended(person: Person, job: dict) -> dict:
+    """Wait until a job is done; return what came out."""
     waiting = threading.Event()
     for _ in range(600):
-        seen = planner.see(f"/jobs/{job['job_id']}")
+        seen = person.see(f"/jobs/{job['job_id']}")
         if seen["state"] in ("succeeded", "failed", "cancelled"):
             break
         waiting.wait(0.25)
     assert seen["state"] == "succeeded", seen
+    return dict(seen["result"])
+
+
+def deployed(service: SimpleNamespace, plan_id: str) -> dict:
+    """Deploy in one click and wait until the worker is done."""
+    planner = service.enter("demo-province-planner")
+    ended(planner, planner.make(f"/plans/{plan_id}/deployments", {"as_of": OCTOBER.isoformat()}))
     (found,) = planner.see("/deployments", plan_id=plan_id)["items"]
     return dict(found)
 
@@ -254,6 +259,26 @@ class TestStopSwitch:
         (lifted,) = planner.post(f"{path}/resumption", {"why": "已核实"}).json()
         assert lifted["stop_id"] == stop["stop_id"]
         assert lifted["lifted_at"]
+
+    def test_lists_go_out_but_not_while_stopped_and_never_twice(self, world):
+        planner = world.enter("demo-province-planner")
+        deployment_id = world.deployment["deployment_id"]
+        counts = planner.see(f"/deployments/{deployment_id}/counts")
+        channel = max(counts, key=lambda count: count["planned"])["channel"]
+        kind = {"kind": "lists", "arguments": {"deployment_id": deployment_id, "channel": channel}}
+        told = planner.post(f"/deployments/{deployment_id}/pause", {"reason": "先核实"})
+        assert told.status_code < 300, told.text
+        stopped = ended(planner, planner.make("/jobs", kind))
+        assert stopped["stopped"]
+        assert stopped["held"] == stopped["planned"] > 0
+        planner.post(f"/deployments/{deployment_id}/resumption", {"why": "已核实"})
+        went = ended(planner, planner.make("/jobs", kind))
+        assert went["sent"] + went["suppressed"] == went["planned"] == stopped["planned"]
+        files = sorted(world.service.ws.layout.lists.rglob("*.csv"))
+        lines = [line for file in files for line in file.read_text("utf-8-sig").splitlines()[1:]]
+        assert len(lines) == len(set(lines)) == went["sent"] > 0
+        again = ended(planner, planner.make("/jobs", kind))
+        assert (again["sent"], again["repeated"]) == (0, went["sent"])
 
     def test_nobody_outside_may_stop_it(self, world):
         seat = world.enter("demo-outbound-seat")

@@ -20,6 +20,7 @@ from bihuan.server.app.plan.approval import (
     approve_plan,
     file_plan,
     return_plan,
+    void_plan,
     withdraw_plan,
 )
 from bihuan.server.app.plan.draft import (
@@ -50,15 +51,19 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "executing": ("月付客户专属合约", "Exclusive contracts for monthly customers"),
     "paused": ("无合约客户签约赠礼", "A gift on signing for customers without contract"),
     "completed": ("家庭客户保有", "Keeping families"),
+    "evaluated": ("套餐升级客户回访", "Calling back customers who upgraded"),
     "library": ("存量客户保有（上期）", "Keeping customers (last turn)"),
     "withdrawn": ("流失预警短信提醒", "Warning messages by SMS"),
+    "voided": ("节日大促群发短信", "A holiday sale to everybody by SMS"),
 }
 """What a plan that stops at each state is called; sample content of ours."""
 ORDER = (
     "analysis", "drafting", "rehearsed", "assessed", "filed", "approved", "executing", "completed",
-    "library",
+    "evaluated", "library",
 )  # fmt: skip
-BRANCHES = {"returned": "filed", "paused": "executing", "withdrawn": "drafting"}
+BRANCHES = {
+    "returned": "filed", "paused": "executing", "withdrawn": "drafting", "voided": "approved",
+}  # fmt: skip
 """States off the way, and where the way is left."""
 _TEXT = "示例内容（本项目自拟） · sample content of ours"
 _FOUR = ("feasibility", "reasonableness", "soundness", "effect")
@@ -173,7 +178,7 @@ class _Office:
         with self.service.work(self.planner, "plan.edit") as work:
             complete_plan(work, self.planner, get_plan(work, plan_id))
 
-    def _to_library(self, plan_id: str) -> None:
+    def _to_evaluated(self, plan_id: str) -> None:
         unknown = {
             "reason": {"zh": "演示方案未实际接触客户", "en": "the demo's plan contacted nobody"}
         }
@@ -181,6 +186,8 @@ class _Office:
                   "held_out": 0}  # fmt: skip
         with self.service.work(self.planner, "plan.edit") as work:
             record_evaluation(work, self.planner, get_plan(work, plan_id), result)
+
+    def _to_library(self, plan_id: str) -> None:
         with self.service.work(self.planner, "plan.edit") as work:
             shelve_plan(work, self.planner, get_plan(work, plan_id))
         with self.service.work(self.planner, "plan.share") as work:
@@ -198,6 +205,11 @@ class _Office:
     def _to_withdrawn(self, plan_id: str) -> None:
         with self.service.work(self.planner, "plan.edit") as work:
             withdraw_plan(work, self.planner, get_plan(work, plan_id))
+
+    def _to_voided(self, plan_id: str) -> None:
+        with self.service.work(self.approver, "plan.approve") as work:
+            plan = get_plan(work, plan_id)
+            void_plan(work, self.approver, plan, comment="与省公司统一活动重复，作废")
 
     def _actor(self, name: str) -> Actor:
         with self.service.system_work(read_only=True) as work:

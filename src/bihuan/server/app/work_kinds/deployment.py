@@ -1,4 +1,4 @@
-"""The kind that deploys an approved plan."""
+"""Kinds that deploy an approved plan and write its target lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from bihuan.server.app.deployment import deploy_plan
+from bihuan.delivery import FileChannel, GatePolicy
+from bihuan.server.app.deployment import deploy_plan, drain_deployment, get_deployment
 from bihuan.server.app.job import Arguments, JobContext, Kind
 
 
@@ -38,7 +39,43 @@ def run_deployment(context: JobContext, arguments: Deploy) -> Mapping[str, Any]:
     return {"plan_id": arguments.plan_id, **done}
 
 
+class Lists(Arguments):
+    """A live deployment's target lists for one channel, as files under ``lists/``."""
+
+    deployment_id: str = Field(min_length=1, max_length=64, description="A live deployment.")
+    channel: str = Field(min_length=1, max_length=32, description="Kind of channel.")
+    with_xlsx: bool = Field(False, description="Also as workbooks.")
+
+
+def run_lists(context: JobContext, arguments: Lists) -> Mapping[str, Any]:
+    """Write what may go out now; written twice, nobody stands on two lists."""
+    with context.work(read_only=True) as work:  # within the owner's reach?
+        get_deployment(work, arguments.deployment_id)
+
+    def write() -> dict[str, Any]:
+        service = context.own_service
+        workspace = service.workspace
+        channel = FileChannel(
+            workspace.layout.lists, clock=workspace.clock, with_xlsx=arguments.with_xlsx,
+            engine=workspace.engine, progress=context.progress,
+        )  # fmt: skip
+        done = drain_deployment(
+            service, arguments.deployment_id, arguments.channel, channel,
+            policy=GatePolicy.for_lists(),
+        )  # fmt: skip
+        return {
+            "planned": done.planned, "sent": done.sent, "repeated": done.repeated,
+            "suppressed": done.suppressed, "held": done.held, "reasons": dict(done.reasons),
+            "stopped": done.stopped,
+        }  # fmt: skip
+
+    title = {"zh": "下发名单", "en": "Write the lists"}
+    done: dict[str, Any] = context.step("write", title, write)
+    return {"deployment_id": arguments.deployment_id, "channel": arguments.channel, **done}
+
+
 KINDS = (
     Kind("deployment", {"zh": "方案部署", "en": "deployment"}, "deployment.run", Deploy,
          run_deployment),
+    Kind("lists", {"zh": "名单下发", "en": "target lists"}, "deployment.run", Lists, run_lists),
 )  # fmt: skip
