@@ -35,7 +35,6 @@ from bihuan.server.app.organisation import (
     reopen_unit,
     set_covered_units,
     set_crew_members,
-    whole_view,
 )
 from bihuan.server.control import (
     PAIRS,
@@ -58,8 +57,8 @@ def secured(control: Control) -> None:
 
 def is_sound(work: UnitOfWork) -> bool:
     """Whether the stored pairs are those that the stored parents give."""
-    with whole_view(work):
-        units = work.unscoped(sa.select(OrgUnit.unit_id, OrgUnit.parent_id), "a test")
+    with work.beyond("a test"):
+        units = work.session.execute(sa.select(OrgUnit.unit_id, OrgUnit.parent_id))
         parents = {unit.unit_id: unit.parent_id for unit in units}
     stored = {
         (p.ancestor_id, p.descendant_id, p.depth) for p in work.unscoped(sa.select(PAIRS), "")

@@ -22,11 +22,9 @@ from bihuan.server.app.organisation import (
     find_refused,
     find_units,
     get_unit,
-    import_file,
     import_from_lake,
     import_rows,
     replay_import,
-    whole_view,
 )
 from bihuan.server.app.organisation.check import UnitRow, check_units
 from bihuan.server.app.service import Service
@@ -71,8 +69,8 @@ SMALL = [
 
 def is_sound(work: UnitOfWork) -> bool:
     """Whether the stored pairs are those that the stored parents give."""
-    with whole_view(work):
-        units = work.unscoped(sa.select(OrgUnit.unit_id, OrgUnit.parent_id), "a test")
+    with work.beyond("a test"):
+        units = work.session.execute(sa.select(OrgUnit.unit_id, OrgUnit.parent_id))
         parents = {unit.unit_id: unit.parent_id for unit in units}
     stored = {
         (p.ancestor_id, p.descendant_id, p.depth) for p in work.unscoped(sa.select(PAIRS), "")
@@ -362,6 +360,19 @@ class TestStaffImport:
             ).one()
             assert (ended.status, ended.ended_at) == ("ended", work.now)
 
+    def test_a_complete_import_of_a_city_lets_nobody_elsewhere_go(self, control: Control) -> None:
+        self.take(
+            control,
+            {"staff_id": "a", "org_unit_id": "city-a", "post": "planner"},
+            {"staff_id": "b", "org_unit_id": "city-b", "post": "planner"},
+        )
+        mine = {"staff_id": "new", "org_unit_id": "city-a", "post": "planner"}
+        report = self.take(control, mine, is_complete=True, actor=ADMIN_A)
+        assert report.counts["staff_left"] == 1
+        with acting(control, ADMIN, "staff.read") as work:
+            states = {row.staff_id: row.status for row in work.session.scalars(sa.select(Staff))}
+        assert (states["a"], states["b"]) == ("left", "active")
+
     def test_nobody_imports_a_post_for_themself(self, control: Control) -> None:
         actor, _ = person(control, "admin-a", "administrator", "city-a")
         self.take(
@@ -423,6 +434,7 @@ class TestProvince:
             encoding="utf-8",
         )
         with service.system_work() as work:
-            report = import_file(work, service.workspace, path, "units", date(2026, 11, 1))
+            service.workspace.ingest(path, "units", date(2026, 11, 1))
+            report = import_from_lake(work, service.workspace, date(2026, 11, 1))
             assert report.counts == {"units_opened": 6, "units_renamed": 1}
             assert get_unit(work, "seller-c11").name_zh == "甲"

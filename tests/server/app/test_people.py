@@ -184,6 +184,14 @@ class TestReporting:
             ("director", "province", None, None),
         ]
 
+    def test_who_is_at_home_elsewhere_is_not_named(self, control: Control) -> None:
+        with control.work(Scope.everything()) as work:
+            [chief] = hire(work, "s-chief", "city-b", ("director", "county-a1"))
+        director = Actor("d", "county-a1", (Post("director", "county-a1"),))
+        with acting(control, director, "staff.read") as work:
+            (step,) = reporting_line(work, work.session.get_one(StaffPost, chief.post_id))
+        assert (step.unit_id, step.staff_id, step.name_zh) == ("county-a1", None, None)
+
     def test_a_superior_stands_within_or_above_ones_units(
         self, control: Control, admin_a: Actor
     ) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from bihuan.kernel import DefectError
 from bihuan.server.control import (
     Control,
+    OrgClosure,
     OrgUnit,
     Outlet,
     OutOfScopeError,
@@ -48,6 +49,13 @@ WAYS: dict[str, Callable[[Session], set[str]]] = {
             sa.select(Outlet.unit_id)
             .select_from(OrgUnit)
             .join(Outlet, OrgUnit.unit_id == Outlet.unit_id)
+        )
+    ),
+    "closure": lambda s: set(
+        s.scalars(
+            sa.select(Outlet.unit_id)
+            .join(OrgClosure, OrgClosure.descendant_id == Outlet.unit_id)
+            .where(OrgClosure.ancestor_id == "province")
         )
     ),
     "exists": lambda s: set(
@@ -177,3 +185,40 @@ class TestSession:
         with halls.work(A, read_only=True) as work:
             assert isinstance(work.session, Session)
             assert work.session.info["scope"] == A
+
+
+class TestBeyond:
+    """The one way past the scope, alike in both databases."""
+
+    def test_shows_what_lies_outside_and_no_longer_after(self, halls: Control) -> None:
+        with halls.work(A, read_only=True) as work:
+            inside = set(work.session.scalars(sa.select(Outlet.unit_id)))
+            with work.beyond("a test"):
+                assert set(work.session.scalars(sa.select(Outlet.unit_id))) == set(UNITS)
+                with work.beyond("a test within it"):
+                    pass
+                assert set(work.session.scalars(sa.select(Outlet.__table__.c.unit_id))) == set(
+                    UNITS
+                )
+            assert set(work.session.scalars(sa.select(Outlet.unit_id))) == inside
+            assert "city-b" not in inside
+
+    def test_ends_with_an_error_too(self, halls: Control) -> None:
+        with halls.work(A) as work:
+            before = set(work.session.scalars(sa.select(Outlet.unit_id)))
+            with pytest.raises(ValueError, match="an error"), work.beyond("a test"):
+                raise ValueError("an error")
+            with pytest.raises(sa.exc.DBAPIError), work.session.begin_nested():  # noqa: SIM117
+                with work.beyond("a test"):
+                    work.unscoped(sa.text("SELECT no_such_column FROM outlet"), "an error")
+            assert set(work.session.scalars(sa.select(Outlet.unit_id))) == before
+
+    def test_objects_changed_inside_are_held_to_the_scope(self, halls: Control) -> None:
+        with pytest.raises(OutOfScopeError), halls.work(A) as work, work.beyond("a test"):
+            work.session.get_one(Outlet, "hall-city-b").name_zh = "changed"
+
+    def test_a_statement_changes_what_lies_outside(self, halls: Control) -> None:
+        with halls.work(A) as work, work.beyond("a test"):
+            work.session.execute(sa.delete(Outlet).where(Outlet.unit_id == "city-b"))
+        with halls.work(Scope.everything(), read_only=True) as work:
+            assert work.session.get(Outlet, "hall-city-b") is None

@@ -29,18 +29,23 @@ from bihuan.delivery import guarded
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError, missing
 from bihuan.server.app.personal.question import count_audience
-from bihuan.server.app.personal.small_groups import require_large, suppress_line, suppress_small
+from bihuan.server.app.personal.small_groups import (
+    CLEARANCE,
+    require_large,
+    show_count,
+    suppress_line,
+    suppress_small,
+)
 from bihuan.server.app.service import Service
-from bihuan.server.control import OrgUnit, SavedAudience, Scope, UnitOfWork, below
+from bihuan.server.app.unit_scope import units_below, units_in_scope
+from bihuan.server.control import OrgUnit, SavedAudience, UnitOfWork
 from bihuan.tag import IndexNotBuiltError, TagNotIndexedError
 
 Side: TypeAlias = Literal["top", "bottom"]
 UNIT_TAG = "org_unit"
 """Tag that says which unit a customer belongs to."""
-SUBJECT = "customer"
 EXPORT_ROWS = 100_000
 """Most customers in one export; larger lists go through a deployment."""
-_HIDDEN = "a list of units is no row of theirs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ class Count:
     Parameters
     ----------
     size
-        Customers of the caller's units; None where there are some, but fewer than ``below``.
+        Customers of the caller's units; None where there are fewer than ``below``.
     universe
-        All customers of the caller's units.
+        All customers of the caller's units; None where there are some, but fewer than ``below``.
     as_of
         Date of the tags.
     below
@@ -98,8 +103,10 @@ def within(work: UnitOfWork, rule: str | Node) -> Node:
     The top of the tree sees every customer, also those without a unit.
     """
     node = parse(rule) if isinstance(rule, str) else rule
-    units = _units(work)
-    return node if units is None else And((node, In(UNIT_TAG, tuple(units))))
+    roots = work.scope.roots
+    if roots is None or any(_is_top(work, root) for root in roots):
+        return node
+    return And((node, In(UNIT_TAG, tuple(sorted(units_in_scope(work))))))
 
 
 def count(service: Service, work: UnitOfWork, actor: Actor, rule: str, as_of: date) -> Count:
@@ -118,9 +125,11 @@ def count(service: Service, work: UnitOfWork, actor: Actor, rule: str, as_of: da
     sizes = _sizes(service, [within(work, step) for step in growing], as_of)
     (universe,) = _sizes(service, [within(work, "everyone")], as_of)
     least = _least(service, actor)
-    size = answer.shown if isinstance(answer.shown, int) else None
+    everybody = show_count(universe, least, clearance=not least) if universe else 0
     steps = tuple(zip((to_text(part) for part in parts), _apart(sizes, least), strict=True))
-    return Count(size, show(universe, least), as_of, least, steps if len(parts) > 1 else ())
+    return Count(
+        _number(answer.shown), _number(everybody), as_of, least, steps if len(parts) > 1 else ()
+    )
 
 
 def _apart(sizes: Sequence[int], least: int) -> list[int | None]:
@@ -134,9 +143,8 @@ def _apart(sizes: Sequence[int], least: int) -> list[int | None]:
     return shown[::-1]
 
 
-def show(size: int, least: int) -> int | None:
-    """Return a count, None where it is positive and below ``least``."""
-    return None if 0 < size < least else size
+def _number(shown: int | str) -> int | None:
+    return shown if isinstance(shown, int) else None
 
 
 def save(
@@ -208,10 +216,9 @@ def remove(work: UnitOfWork, row: SavedAudience) -> None:
 
 def refresh(service: Service, work: UnitOfWork, row: SavedAudience, as_of: date) -> int:
     """Count a kept audience within its own unit and remember the size; return it."""
-    units = work.unscoped(below(frozenset((row.unit_id,))), _HIDDEN).scalars().all()
-    node: Node = And((parse(row.rule), In(UNIT_TAG, tuple(units))))
-    if _is_top(work, row.unit_id):
-        node = parse(row.rule)
+    node = parse(row.rule)
+    if not _is_top(work, row.unit_id):
+        node = And((node, In(UNIT_TAG, tuple(units_below(work, row.unit_id)))))
     (size,) = _sizes(service, [node], as_of)
     row.size, row.size_as_of, row.counted_at = size, as_of, work.now
     return size
@@ -366,7 +373,7 @@ def reader(service: Service, as_of: date) -> ProgramReader:
 
 
 def _least(service: Service, actor: Actor) -> int:
-    return 0 if actor.may("small_groups.see") else service.settings.small_group
+    return 0 if actor.may(CLEARANCE) else service.settings.small_group
 
 
 def _sizes(service: Service, nodes: Sequence[Node], as_of: date) -> list[int]:
@@ -376,14 +383,6 @@ def _sizes(service: Service, nodes: Sequence[Node], as_of: date) -> list[int]:
         tags = service.workspace.tags(as_of)
         engine = service.workspace.engine
         return [count_members(node, tags, engine=engine).members for node in nodes]
-
-
-def _units(work: UnitOfWork) -> list[str] | None:
-    """Return the units of the caller's subtrees, None for all customers there are."""
-    scope: Scope = work.scope
-    if scope.roots is None or any(_is_top(work, root) for root in scope.roots):
-        return None
-    return list(work.unscoped(below(scope.roots), _HIDDEN).scalars().all())
 
 
 def _is_top(work: UnitOfWork, unit_id: str) -> bool:

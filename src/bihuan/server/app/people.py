@@ -16,15 +16,14 @@ from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.organisation import (
     get_unit,
-    in_scope,
     is_taken,
     layer_of,
     managed_unit,
     may_report,
     release,
-    whole_view,
 )
 from bihuan.server.app.permission import ROLES
+from bihuan.server.app.unit_scope import in_scope
 from bihuan.server.control import (
     LAYERS,
     Account,
@@ -36,7 +35,7 @@ from bihuan.server.control import (
     below,
 )
 
-_ONE_FOR_ALL = "an answer about posts beyond the scope, not the posts themselves"
+_ANSWER = "an answer about posts beyond the scope, not the posts themselves"
 
 
 class BeyondReachError(RefusedError):
@@ -342,20 +341,17 @@ def reporting_line(work: UnitOfWork, post: StaffPost) -> list[ReportingStep]:
 
     Persons out of reach are not named: a reader learns the way, not the people on it.
     """
-    steps: list[ReportingStep] = []
-    current: StaffPost | None = post
-    with whole_view(work):
-        while current is not None:
-            columns = (StaffPost.post_id, StaffPost.role, StaffPost.layer, StaffPost.unit_id)
-            steps.append(_step(work, current))
-            superior = current.superior_post_id
-            if superior is None or len(steps) > 50:
+    line: list[Any] = [post]
+    columns = (StaffPost.post_id, StaffPost.role, StaffPost.layer, StaffPost.unit_id)
+    statement = sa.select(*columns, StaffPost.staff_id, StaffPost.superior_post_id)
+    with work.beyond(_ANSWER):
+        while line[-1].superior_post_id is not None and len(line) <= 50:
+            wanted = statement.where(StaffPost.post_id == line[-1].superior_post_id)
+            superior = work.session.execute(wanted).one_or_none()
+            if superior is None:
                 break
-            statement = sa.select(*columns, StaffPost.staff_id, StaffPost.superior_post_id)
-            current = work.unscoped(
-                statement.where(StaffPost.post_id == superior), _ONE_FOR_ALL
-            ).one_or_none()  # type: ignore[assignment]
-    return steps
+            line.append(superior)
+    return [_step(work, one) for one in line]
 
 
 def require_administers(work: UnitOfWork, actor: Actor, staff_id: str) -> None:
@@ -369,16 +365,15 @@ def require_administers(work: UnitOfWork, actor: Actor, staff_id: str) -> None:
     _refuse_self(work, actor, staff_id)
     if work.scope.roots is None:
         return
-    with whole_view(work):
-        beyond = work.unscoped(
+    with work.beyond(_ANSWER):
+        beyond = work.session.scalars(
             sa.select(StaffPost.post_id)
             .where(
                 StaffPost.staff_id == staff_id,
                 StaffPost.status == "active",
                 StaffPost.unit_id.not_in(below(work.scope.roots)),
             )
-            .limit(1),
-            _ONE_FOR_ALL,
+            .limit(1)
         ).first()
     if beyond is not None:
         raise BeyondReachError(
@@ -390,8 +385,8 @@ def require_administers(work: UnitOfWork, actor: Actor, staff_id: str) -> None:
 
 def _refuse_self(work: UnitOfWork, actor: Actor, staff_id: str) -> None:
     own = sa.select(Account.staff_id).where(Account.account_id == actor.account_id)
-    with whole_view(work):
-        is_own = work.unscoped(own, "the caller's own account").scalar_one_or_none() == staff_id
+    with work.beyond("the caller's own account"):
+        is_own = work.session.scalars(own).one_or_none() == staff_id
     if is_own:
         raise BeyondReachError(
             "Nobody changes their own posts and powers.",
@@ -401,12 +396,11 @@ def _refuse_self(work: UnitOfWork, actor: Actor, staff_id: str) -> None:
 
 
 def _set_superior(work: UnitOfWork, post: StaffPost, superior_post_id: str) -> None:
-    with whole_view(work):
-        found = work.unscoped(
+    with work.beyond(_ANSWER):
+        found = work.session.execute(
             sa.select(StaffPost.layer, StaffPost.unit_id).where(
                 StaffPost.post_id == superior_post_id, StaffPost.status == "active"
-            ),
-            _ONE_FOR_ALL,
+            )
         ).one_or_none()
         if found is None or not _at_or_above(work, found.unit_id):
             raise RefusedError(
@@ -428,16 +422,16 @@ def _set_superior(work: UnitOfWork, post: StaffPost, superior_post_id: str) -> N
                     remedy="Change that one's superior first.",
                     zh=f"{superior_post_id} 间接向本岗位汇报，会形成环，请先调整。",
                 )
-            step = work.unscoped(
-                sa.select(StaffPost.superior_post_id).where(StaffPost.post_id == step),
-                _ONE_FOR_ALL,
-            ).scalar_one_or_none()
+            step = work.session.scalars(
+                sa.select(StaffPost.superior_post_id).where(StaffPost.post_id == step)
+            ).one_or_none()
     post.superior_post_id = superior_post_id
 
 
 def _at_or_above(work: UnitOfWork, unit_id: str) -> bool:
-    if work.scope.roots is None or in_scope(work, unit_id):
+    if in_scope(work, unit_id):
         return True
+    assert work.scope.roots is not None  # everything is in the scope of all
     upwards = sa.select(OrgUnit.unit_id).where(
         OrgUnit.unit_id == unit_id, OrgUnit.unit_id.in_(above(work.scope.roots))
     )
@@ -446,13 +440,12 @@ def _at_or_above(work: UnitOfWork, unit_id: str) -> bool:
 
 def _pass_up(work: UnitOfWork, post: StaffPost) -> None:
     """Let what reports to ``post`` report to its superior, wherever it stands."""
-    with whole_view(work):
-        work.unscoped(
+    with work.beyond("posts elsewhere may report to one that ends; they must not hang in the air"):
+        work.session.execute(
             sa.update(StaffPost)
             .where(StaffPost.superior_post_id == post.post_id)
             .values(superior_post_id=post.superior_post_id, version=StaffPost.version + 1)
-            .execution_options(synchronize_session="fetch"),
-            "posts elsewhere may report to one that ends; they must not hang in the air",
+            .execution_options(synchronize_session="fetch")
         )
 
 

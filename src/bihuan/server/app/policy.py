@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.service import Service
-from bihuan.server.control import OrgUnit, PolicyProposal, UnitOfWork, below
+from bihuan.server.app.unit_scope import require_units
+from bihuan.server.control import OrgUnit, PolicyProposal, UnitOfWork
 from bihuan.strategy import Impact, PolicyChange
 
 
@@ -46,7 +47,7 @@ def resolve(service: Service, work: UnitOfWork, unit_id: str, offer_id: str) -> 
 def foresee(service: Service, work: UnitOfWork, statement: str) -> dict[str, Any]:
     """Say what a statement (YAML) of one of the caller's units would touch; change nothing."""
     wanted = service.workspace.policies.statement(statement)
-    _require_own(work, wanted.unit_id)
+    require_units(work, [wanted.unit_id])  # a policy is not laid down from below
     return _told(service.workspace.policies.what_if(PolicyChange.put(wanted)))
 
 
@@ -63,7 +64,7 @@ def propose(
         If it conflicts with a policy above or below.
     """
     wanted = service.workspace.policies.statement(statement)
-    _require_own(work, wanted.unit_id)
+    require_units(work, [wanted.unit_id])  # a policy is not laid down from below
     _refuse_conflicts(service.workspace.policies.what_if(PolicyChange.put(wanted)))
     row = PolicyProposal(
         proposal_id=work.new_id("proposal"),
@@ -162,19 +163,6 @@ def _require_another(actor: Actor, row: PolicyProposal) -> None:
             remedy="Ask a colleague who holds policy.edit for the unit.",
             zh="提案人不能自行生效，请由其他有权限的同事确认。",
         )
-
-
-def _require_own(work: UnitOfWork, unit_id: str) -> None:
-    """Refuse a unit outside the caller's subtrees: a policy is not laid down from below."""
-    scope = work.scope.roots
-    row = work.session.get(OrgUnit, unit_id)
-    if row is None or (scope is not None and unit_id not in _reach(work)):
-        raise missing("org unit", "组织单元", unit_id)
-
-
-def _reach(work: UnitOfWork) -> set[str]:
-    assert work.scope.roots is not None
-    return set(work.unscoped(below(work.scope.roots), "units in reach").scalars())
 
 
 def _refuse_conflicts(impact: Impact) -> None:

@@ -19,6 +19,8 @@ from bihuan.server.control.organisation import OrgClosure, OrgUnit
 
 UNSCOPED = "bihuan_unscoped"
 """Execution option naming why a statement may pass the scope by (a table without units)."""
+BEYOND = "beyond"
+"""Key of a session's ``info`` while its reads pass the scope by: why they may."""
 
 
 class OutOfScopeError(UserError):
@@ -95,7 +97,7 @@ def readable(
 
 
 def _lies_below(unit_id: Any, roots: frozenset[str]) -> sa.ColumnElement[bool]:
-    pairs = OrgClosure.__table__.c
+    pairs = OrgClosure.__table__.alias().c  # by a name of its own: the query may have it too
     return sa.exists().where(pairs.ancestor_id.in_(sorted(roots)), pairs.descendant_id == unit_id)
 
 
@@ -148,7 +150,9 @@ def _is_wide(session: Session, roots: frozenset[str]) -> bool:
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _narrow(state: ORMExecuteState) -> None:
-    if UNSCOPED in state.execution_options or state.is_column_load or state.is_relationship_load:
+    if UNSCOPED in state.execution_options or BEYOND in state.session.info:
+        return
+    if state.is_column_load or state.is_relationship_load:
         return  # related rows carry the criteria of the query that began
     if not state.is_orm_statement:
         msg = f"a statement past the ORM needs the option {UNSCOPED!r}: {state.statement}"

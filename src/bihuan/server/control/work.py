@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from bihuan.kernel import Clock
@@ -16,7 +17,7 @@ from bihuan.kernel.crash import crash_point
 from bihuan.server.control.audit import AuditEntry, append_entries
 from bihuan.server.control.base import new_id
 from bihuan.server.control.engine import WRITING
-from bihuan.server.control.scope import UNSCOPED, Scope, ScopedSession
+from bihuan.server.control.scope import BEYOND, UNSCOPED, Scope, ScopedSession
 
 
 @dataclass(slots=True)
@@ -85,8 +86,46 @@ class UnitOfWork:
         self._afterwards.append(call)
 
     def unscoped(self, statement: Any, why: str) -> sa.Result[Any]:
-        """Run a statement past the scope; ``why`` says what makes that right."""
+        """Run a statement about tables without units; ``why`` says what makes that right.
+
+        Row security holds for it, where the database has it. What lies outside the scope is read
+        by :meth:`beyond`.
+        """
         return self.session.execute(statement, execution_options={UNSCOPED: why})
+
+    @contextmanager
+    def beyond(self, why: str) -> Iterator[None]:
+        """Pass the scope by inside the block, in either database, row security included.
+
+        Who sits above a unit, whether an id is taken, whether somebody has stopped a plan: the
+        answer must be right, the caller need not see the rows. What comes out of the block must be
+        an answer that the caller may have. Objects that are changed inside are held to the scope
+        all the same; an update or delete by a statement is not. ``scope`` stays what it is.
+
+        Parameters
+        ----------
+        why
+            What makes that right.
+        """
+        session = self.session
+        if BEYOND in session.info:
+            yield
+            return
+        session.flush()  # what was written so far is held to the scope
+        connection = session.connection()
+        session.info[BEYOND] = why
+        try:
+            _tell_row_security(connection, Scope.everything())
+            yield
+            session.flush()
+        except BaseException:
+            with suppress(SQLAlchemyError):  # the transaction may be broken, and then ends anyhow
+                _tell_row_security(connection, self.scope)
+            raise
+        else:
+            _tell_row_security(connection, self.scope)
+        finally:
+            del session.info[BEYOND]
 
 
 class Control:
@@ -144,7 +183,7 @@ class Control:
         with sessions(info={"scope": scope, "widths": self._widths}) as session:
             work = UnitOfWork(session, account_id, home_unit_id, scope, self.clock, request_id)
             with session.begin():
-                _tell_row_security(session, scope)
+                _tell_row_security(session.connection(), scope)
                 yield work
                 crash_point("work.before_flush")
                 session.flush()
@@ -155,8 +194,7 @@ class Control:
             call()
 
 
-def _tell_row_security(session: Session, scope: Scope) -> None:
-    connection = session.connection()
+def _tell_row_security(connection: sa.Connection, scope: Scope) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(
             sa.text("SELECT set_config('bihuan.scope', :scope, true)"), {"scope": scope.text()}

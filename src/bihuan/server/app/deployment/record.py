@@ -25,7 +25,8 @@ from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.plan import ApprovedPlan, mark_deployed, require_deployable
 from bihuan.server.app.service import Service
-from bihuan.server.control import DeploymentCount, OrgUnit, PlanDeployment, UnitOfWork, below
+from bihuan.server.app.unit_scope import units_in_scope
+from bihuan.server.control import DeploymentCount, PlanDeployment, UnitOfWork
 
 DEPLOY = "deployment.run"
 BEFORE_LIVE = ("preparing", "frozen")
@@ -185,7 +186,7 @@ def record_frozen(
             remedy="Run the check of the lake, then deploy again.",
             zh=f"应有 {frozen.planned} 条，数据湖实有 {sum(by_list.values())} 条，请检查后重试。",
         )
-    known = _known_units(work, {unit for _, unit in by_list})
+    known = units_in_scope(work, {unit for _, unit in by_list})
     work.session.add_all(
         DeploymentCount(
             deployment_id=deployment_id,
@@ -308,12 +309,3 @@ def _taken_over(deployment_id: str) -> TakenOverError:
         remedy="Look at its state; nothing more is to be done here.",
         zh=f"部署 {deployment_id} 已由其他进程接管，请查看其状态。",
     )
-
-
-def _known_units(work: UnitOfWork, units: set[str]) -> frozenset[str]:
-    """Return those units of the lake under which this transaction may write."""
-    scope = work.scope.roots
-    known = sa.select(OrgUnit.unit_id).where(OrgUnit.unit_id.in_(sorted(units)))
-    if scope is not None:
-        known = known.where(OrgUnit.unit_id.in_(below(scope)))
-    return frozenset(work.session.scalars(known))

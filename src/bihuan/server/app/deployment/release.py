@@ -20,7 +20,6 @@ from bihuan.kernel.crash import crash_point
 from bihuan.server.app.deployment.record import frozen_deployment, get_deployment
 from bihuan.server.app.errors import RefusedError, StaleError, missing
 from bihuan.server.app.plan.content import parsed_campaign
-from bihuan.server.app.plan.reach import beyond
 from bihuan.server.app.service import Service
 from bihuan.server.app.unit_scope import require_units
 from bihuan.server.control import (
@@ -88,7 +87,7 @@ def strategies_of(service: Service, work: UnitOfWork, deployment_id: str) -> lis
             remedy="Deploy its plan first.",
             zh=f"部署 {deployment_id} 状态为 {row.state}，只有已生效的部署才能发布到渠道。",
         )
-    with beyond(work, "a plan carried out below an approval shows what was approved"):
+    with work.beyond("a plan carried out below an approval shows what was approved"):
         revision = work.session.get_one(PlanRevision, row.revision_id)
     campaign = parsed_campaign(revision.content, service.workspace.catalogue)
     view = service.workspace.lake.view()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import sqlalchemy as sa
-
 from bihuan.kernel.crash import crash_point
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.plan import ActiveStop, stops
 from bihuan.server.app.plan.draft import get_plan
 from bihuan.server.app.plan.stop import pause, resume
-from bihuan.server.control import OrgClosure, PlanDeployment, PlanStop, UnitOfWork
+from bihuan.server.app.unit_scope import units_below
+from bihuan.server.control import PlanDeployment, PlanStop, UnitOfWork
 
 
 def pause_deployment(
@@ -101,5 +100,4 @@ def stop_parts(work: UnitOfWork, plan_id: str) -> tuple[bool, frozenset[tuple[st
 def _units(work: UnitOfWork, stop: ActiveStop, plan_unit: str) -> list[str]:
     if stop.unit_id == plan_unit:
         return [""]
-    below = sa.select(OrgClosure.descendant_id).where(OrgClosure.ancestor_id == stop.unit_id)
-    return sorted(work.session.scalars(below))
+    return units_below(work, stop.unit_id)

@@ -9,7 +9,6 @@ from bihuan.server.app.organisation.import_record import find_imports, find_refu
 from bihuan.server.app.organisation.intake import (
     ImportReport,
     Rows,
-    import_file,
     import_from_lake,
     import_rows,
     replay_import,
@@ -43,7 +42,7 @@ from bihuan.server.app.organisation.tree import (
     find_subtree,
     find_units,
     get_unit,
-    in_scope,
+    is_taken,
     managed_unit,
     move_unit,
     open_below,
@@ -52,7 +51,6 @@ from bihuan.server.app.organisation.tree import (
     rename_unit,
     reopen_unit,
 )
-from bihuan.server.app.organisation.whole import is_taken, whole_view
 
 __all__ = [
     "NewUnit",
@@ -61,7 +59,6 @@ __all__ = [
     "find_changes",
     "get_unit",
     "managed_unit",
-    "in_scope",
     "path_of",
     "open_unit",
     "rename_unit",
@@ -93,12 +90,10 @@ __all__ = [
     "BrokenTreeError",
     "import_rows",
     "import_from_lake",
-    "import_file",
     "find_imports",
     "find_refused",
     "get_import",
     "replay_import",
     "release",
     "is_taken",
-    "whole_view",
 ]

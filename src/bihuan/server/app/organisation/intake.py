@@ -1,4 +1,4 @@
-"""Import of a whole organisation: units and people, from the lake, from a file, from rows.
+"""Import of a whole organisation: units and people, from the lake or from rows.
 
 What is new comes in, what changed is changed, what is no longer listed is closed; rows that do
 not fit are kept with their reason and can be sent again.
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +26,7 @@ from bihuan.server.app.organisation.check import (
 from bihuan.server.app.organisation.import_record import find_refused, get_import
 from bihuan.server.app.organisation.staff_intake import insert_rows, take_staff
 from bihuan.server.app.organisation.tree import lock_tree, open_below
-from bihuan.server.app.organisation.whole import whole_view
+from bihuan.server.app.unit_scope import units_in_scope
 from bihuan.server.control import (
     PAIRS,
     OrgChange,
@@ -118,13 +117,13 @@ def import_rows(work: UnitOfWork, rows: Rows) -> ImportReport:
     BrokenTreeError
         If the rows make no tree, or too many are bad; nothing is taken then.
     """
-    with whole_view(work):
+    with work.beyond(_WHY):
         return _import(work, rows)
 
 
 def _import(work: UnitOfWork, rows: Rows) -> ImportReport:
     lock_tree(work)
-    present = read_tree(work)
+    present = _read_tree(work)
     tally = _Tally()
     checked = CheckedUnits({}, ())
     if rows.units:
@@ -175,29 +174,6 @@ def import_from_lake(
     return import_rows(
         work, Rows(units.read().to_pylist(), people, source=source, is_complete=True)
     )
-
-
-def import_file(
-    work: UnitOfWork, workspace: Workspace, path: Path, mapping: str, as_of: date
-) -> ImportReport:
-    """Import a CSV, Parquet, Excel or SPSS file through the data room.
-
-    The file becomes a snapshot of ``org_unit`` (and ``staff``, if the mapping fills it) with the
-    data room's own checks and quarantine; then the snapshot is imported.
-
-    Parameters
-    ----------
-    work, workspace
-        Where to, and the data room.
-    path
-        The file.
-    mapping
-        Name of a file in the workspace's ``mappings/``.
-    as_of
-        Date that the file tells of.
-    """
-    workspace.ingest(path, mapping, as_of)
-    return import_from_lake(work, workspace, as_of)
 
 
 def replay_import(
@@ -263,8 +239,8 @@ def replay_import(
     return report
 
 
-def read_tree(work: UnitOfWork) -> dict[str, UnitRow]:
-    """Return every unit that there is, by id, whatever the scope: ids are one for all."""
+def _read_tree(work: UnitOfWork) -> dict[str, UnitRow]:
+    """Return every unit that there is, by id; ids are one for all."""
     statement = sa.select(
         OrgUnit.unit_id,
         OrgUnit.parent_id,
@@ -284,7 +260,7 @@ def read_tree(work: UnitOfWork) -> dict[str, UnitRow]:
             row.city_code,
             is_active=row.status == "active",
         )
-        for row in work.unscoped(statement, "the tree's shape is one for all")
+        for row in work.session.execute(statement)
     }
 
 
@@ -297,7 +273,7 @@ def _within_scope(
     """Return the rows that the importer may take: below units that it manages, now and then."""
     if work.scope.roots is None:
         return dict(good)
-    managed: set[str | None] = set(work.unscoped(below(work.scope.roots), _WHY).scalars())
+    managed: set[str | None] = set(units_in_scope(work))
     taken: dict[str, UnitRow] = {}
     for unit in good.values():  # those above come first
         old = present.get(unit.unit_id)
@@ -374,11 +350,11 @@ def _rebuild_closure(
     affected: set[str] = set()
     for start in range(0, len(moved), MANY):
         subtrees = below(frozenset(moved[start : start + MANY]))
-        affected.update(work.unscoped(subtrees, _WHY).scalars())
+        affected.update(work.session.scalars(subtrees))
     stale = sorted(affected)
     for start in range(0, len(stale), MANY):
         gone = PAIRS.c.descendant_id.in_(stale[start : start + MANY])
-        work.unscoped(sa.delete(PAIRS).where(gone), _WHY)
+        work.session.execute(sa.delete(PAIRS).where(gone))
     insert_rows(work, OrgClosure, list(closure_pairs(parents, [*fresh, *stale])))
 
 
@@ -445,7 +421,7 @@ def _keep(work: UnitOfWork, rows: Rows, tally: _Tally) -> ImportReport:
     """Store what the import did and which rows it refused."""
     top = sa.select(OrgUnit.unit_id).where(OrgUnit.parent_id.is_(None))
     roots = work.scope.roots
-    unit_id = min(roots) if roots else work.unscoped(top, "the top is one for all").scalar_one()
+    unit_id = min(roots) if roots else work.session.scalars(top).one()
     counts = {name: count for name, count in sorted(tally.counts.items()) if count}
     kept = OrgImport(
         import_id=work.new_id("import"),

@@ -9,8 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
-from bihuan.server.app.organisation.tree import managed_unit
-from bihuan.server.app.organisation.whole import is_taken
+from bihuan.server.app.organisation.tree import is_taken, managed_unit
 from bihuan.server.control import (
     Area,
     AreaUnit,

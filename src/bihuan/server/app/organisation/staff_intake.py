@@ -18,6 +18,7 @@ from bihuan.server.app.organisation.layer import (
     natural_superiors,
 )
 from bihuan.server.app.permission import ROLES
+from bihuan.server.app.unit_scope import units_in_scope
 from bihuan.server.control import (
     LAYERS,
     TIERS,
@@ -32,7 +33,7 @@ from bihuan.server.control import (
 )
 
 MANY = 5_000
-_WHY = "an import knows all people, so that ids stay unique; writes were checked against the scope"
+_LEAVES = "everything that gives power ends with it; that the person is managed was checked"
 _STATES = ("active", "left")
 _ROLE_OF = {name: name for name in ROLES} | {role.title["zh"]: name for name, role in ROLES.items()}
 
@@ -73,7 +74,7 @@ def take_staff(
     Parameters
     ----------
     work
-        In the scope of whoever imports.
+        In the scope of whoever imports, and reading beyond it: ids are one for all.
     rows
         With ``staff_id``, ``org_unit_id`` and, where there are, ``post`` (a role, by its name or
         its Chinese title), ``channel_id``, ``status``, ``name_zh``, ``name_en``.
@@ -119,42 +120,42 @@ def release(work: UnitOfWork, staff_ids: Sequence[str]) -> None:
     staff_ids
         Who; the rows are locked by their update.
     """
-    for start in range(0, len(staff_ids), MANY):
-        some = staff_ids[start : start + MANY]
-        accounts = sa.select(Account.account_id).where(Account.staff_id.in_(some))
-        ids = list(work.unscoped(accounts, _WHY).scalars())
-        now = work.now
-        statements: tuple[tuple[sa.Update, dict[str, Any]], ...] = (
-            (
-                sa.update(Staff).where(Staff.staff_id.in_(some)),
-                {"status": "left", "version": Staff.version + 1},
-            ),
-            (
-                sa.update(StaffPost).where(
-                    StaffPost.staff_id.in_(some), StaffPost.status == "active"
-                ),
-                {"status": "ended", "ended_at": now, "version": StaffPost.version + 1},
-            ),
-            (
-                sa.update(Account).where(Account.account_id.in_(ids)),
-                {"status": "closed", "version": Account.version + 1},
-            ),
-            (
-                sa.update(SignIn).where(SignIn.account_id.in_(ids), SignIn.ended_at.is_(None)),
-                {"ended_at": now},
-            ),
-            (
-                sa.update(ApiToken).where(
-                    ApiToken.account_id.in_(ids), ApiToken.revoked_at.is_(None)
-                ),
-                {"revoked_at": now},
-            ),
+    with work.beyond(_LEAVES):
+        for start in range(0, len(staff_ids), MANY):
+            _release(work, staff_ids[start : start + MANY])
+
+
+def _release(work: UnitOfWork, some: Sequence[str]) -> None:
+    accounts = sa.select(Account.account_id).where(Account.staff_id.in_(some))
+    ids = list(work.session.scalars(accounts))
+    now = work.now
+    statements: tuple[tuple[sa.Update, dict[str, Any]], ...] = (
+        (
+            sa.update(Staff).where(Staff.staff_id.in_(some)),
+            {"status": "left", "version": Staff.version + 1},
+        ),
+        (
+            sa.update(StaffPost).where(StaffPost.staff_id.in_(some), StaffPost.status == "active"),
+            {"status": "ended", "ended_at": now, "version": StaffPost.version + 1},
+        ),
+        (
+            sa.update(Account).where(Account.account_id.in_(ids)),
+            {"status": "closed", "version": Account.version + 1},
+        ),
+        (
+            sa.update(SignIn).where(SignIn.account_id.in_(ids), SignIn.ended_at.is_(None)),
+            {"ended_at": now},
+        ),
+        (
+            sa.update(ApiToken).where(ApiToken.account_id.in_(ids), ApiToken.revoked_at.is_(None)),
+            {"revoked_at": now},
+        ),
+    )
+    for statement, values in statements:
+        work.session.execute(
+            statement.values(**values).execution_options(synchronize_session=False)
         )
-        for statement, values in statements:
-            work.unscoped(
-                statement.values(**values).execution_options(synchronize_session=False), _WHY
-            )
-        work.session.expire_all()
+    work.session.expire_all()
 
 
 def insert_rows(work: UnitOfWork, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
@@ -165,18 +166,18 @@ def insert_rows(work: UnitOfWork, table: type[Any], rows: Iterable[dict[str, Any
 
 
 def _read_places(work: UnitOfWork) -> _Places:
-    units = work.unscoped(
-        sa.select(OrgUnit.unit_id, OrgUnit.tier, OrgUnit.parent_id, OrgUnit.status), _WHY
+    units = work.session.execute(
+        sa.select(OrgUnit.unit_id, OrgUnit.tier, OrgUnit.parent_id, OrgUnit.status)
     ).all()
     managed = frozenset(unit.unit_id for unit in units if unit.status == "active")
     if work.scope.roots is not None:
-        managed &= frozenset(work.unscoped(below(work.scope.roots), _WHY).scalars())
+        managed &= frozenset(units_in_scope(work))
     own = sa.select(Account.staff_id).where(Account.account_id == work.account_id)
     return _Places(
         {unit.unit_id: unit.tier for unit in units},
         {unit.unit_id: unit.parent_id for unit in units},
         managed,
-        work.unscoped(own, _WHY).scalar_one_or_none(),
+        work.session.scalars(own).one_or_none(),
     )
 
 
@@ -189,7 +190,12 @@ def _read_staff(work: UnitOfWork) -> dict[str, _Person]:
         Staff.channel_id,
         Staff.status,
     )
-    return {row.staff_id: _Person(*tuple(row)) for row in work.unscoped(statement, _WHY)}
+    return {
+        row.staff_id: _Person(
+            row.staff_id, row.unit_id, row.name_zh, row.name_en, row.channel_id, row.status
+        )
+        for row in work.session.execute(statement)
+    }
 
 
 def _parse(
@@ -263,6 +269,8 @@ def _change_staff(work: UnitOfWork, changed: Sequence[_Person]) -> None:
 
 def _gone(work: UnitOfWork, listed: set[str]) -> list[str]:
     statement = sa.select(Staff.staff_id).where(Staff.status == "active", Staff.origin == "import")
+    if work.scope.roots is not None:
+        statement = statement.where(Staff.unit_id.in_(below(work.scope.roots)))
     return [staff_id for staff_id in work.session.scalars(statement) if staff_id not in listed]
 
 
@@ -275,7 +283,7 @@ def _take_posts(work: UnitOfWork, people: Sequence[_Person], places: _Places) ->
     wanted = {p.post_id: p for p in others if p.role and p.status == "active"}
     columns = (StaffPost.post_id, StaffPost.staff_id, StaffPost.unit_id, StaffPost.layer)
     statement = sa.select(*columns, StaffPost.role, StaffPost.status, StaffPost.origin)
-    known = {row.post_id: row for row in work.unscoped(statement, _WHY)}
+    known = {row.post_id: row for row in work.session.execute(statement)}
     named = {person.staff_id for person in others}
     stale = [
         row.post_id
@@ -337,7 +345,7 @@ def _set_posts(work: UnitOfWork, post_ids: Sequence[str], **values: Any) -> None
     for start in range(0, len(post_ids), MANY):
         some = StaffPost.post_id.in_(post_ids[start : start + MANY])
         values["version"] = StaffPost.version + 1
-        work.unscoped(sa.update(StaffPost).where(some).values(**values), _WHY)
+        work.session.execute(sa.update(StaffPost).where(some).values(**values))
 
 
 def _staff_values(person: _Person) -> dict[str, Any]:

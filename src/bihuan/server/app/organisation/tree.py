@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bihuan.server.app.errors import ConflictError, OutOfScopeError, RefusedError, missing
-from bihuan.server.app.organisation.whole import is_taken
+from bihuan.server.app.unit_scope import in_scope, require_units
 from bihuan.server.control import (
     PAIRS,
     TIERS,
@@ -122,14 +122,6 @@ def find_changes(unit_id: str | None = None) -> sa.Select[OrgChange]:
     return statement if unit_id is None else statement.where(OrgChange.unit_id == unit_id)
 
 
-def in_scope(work: UnitOfWork, unit_id: str) -> bool:
-    """Tell whether a unit stands at or below the roots of the running scope."""
-    if work.scope.roots is None:
-        return True
-    wanted = below(work.scope.roots).where(PAIRS.c.descendant_id == unit_id)
-    return work.unscoped(wanted.limit(1), "the scope itself is asked").first() is not None
-
-
 def managed_unit(work: UnitOfWork, unit_id: str) -> OrgUnit:
     """Return a unit that may be changed: one within the scope, not merely above it.
 
@@ -139,9 +131,14 @@ def managed_unit(work: UnitOfWork, unit_id: str) -> OrgUnit:
         If there is none within the scope.
     """
     unit = get_unit(work, unit_id)
-    if not in_scope(work, unit_id):
-        raise missing("org unit", "组织单元", unit_id)
+    require_units(work, [unit_id])
     return unit
+
+
+def is_taken(work: UnitOfWork, column: Any, value: str) -> bool:
+    """Tell whether any row, within the scope or not, has ``value`` in ``column``."""
+    with work.beyond("ids are one for all"):
+        return work.session.scalars(sa.select(column).where(column == value)).first() is not None
 
 
 def open_unit(work: UnitOfWork, new: NewUnit) -> OrgUnit:
@@ -188,7 +185,7 @@ def rename_unit(
     work: UnitOfWork, unit: OrgUnit, *, name_zh: str | None = None, name_en: str | None = None
 ) -> OrgUnit:
     """Give a unit other names; None leaves one as it is."""
-    _require_managed(work, unit)
+    require_units(work, [unit.unit_id])
     old = unit.name_zh
     unit.name_zh = name_zh or unit.name_zh
     unit.name_en = unit.name_en if name_en is None else name_en
@@ -215,7 +212,7 @@ def move_unit(work: UnitOfWork, unit: OrgUnit, parent_id: str) -> OrgUnit:
     """
     lock_tree(work)
     work.session.refresh(unit)
-    _require_managed(work, unit)
+    require_units(work, [unit.unit_id])
     old_parent_id = unit.parent_id
     if old_parent_id is None:
         raise TierOrderError(
@@ -256,7 +253,7 @@ def close_unit(work: UnitOfWork, unit: OrgUnit) -> OrgUnit:
         With what still stands there, and how many.
     """
     lock_tree(work)
-    _require_managed(work, unit)
+    require_units(work, [unit.unit_id])
     left = open_below(work, unit.unit_id)
     if left:
         zh = "、".join(f"{_KINDS_ZH[kind]} {count}" for kind, count in left.items())
@@ -281,7 +278,7 @@ def reopen_unit(work: UnitOfWork, unit: OrgUnit) -> OrgUnit:
         If the unit above it is closed.
     """
     lock_tree(work)
-    _require_managed(work, unit)
+    require_units(work, [unit.unit_id])
     if unit.parent_id is not None:
         check_place(unit.tier, get_unit(work, unit.parent_id))
     if unit.status == "closed":
@@ -377,8 +374,3 @@ _KINDS_ZH = {
     "crews": "班组",
     "areas": "片区",
 }
-
-
-def _require_managed(work: UnitOfWork, unit: OrgUnit) -> None:
-    if not in_scope(work, unit.unit_id):
-        raise missing("org unit", "组织单元", unit.unit_id)

@@ -13,7 +13,6 @@ from bihuan.server.app.personal.erasure import (
     carry_out_erasure,
     find_erasures,
     get_erasure,
-    list_running,
     request_erasure,
 )
 from bihuan.server.app.personal.opt_out import (
@@ -30,7 +29,6 @@ from bihuan.server.app.personal.question import (
     Answer,
     CloseQuestionError,
     count_audience,
-    cross_audience,
 )
 from bihuan.server.app.personal.retention import find_expired_data, remove_expired_data
 from bihuan.server.app.personal.reveal import (
@@ -71,7 +69,6 @@ __all__ = [
     "carry_out_erasure",
     "find_erasures",
     "get_erasure",
-    "list_running",
     "find_expired_data",
     "remove_expired_data",
     "SmallGroupError",
@@ -82,5 +79,4 @@ __all__ = [
     "Answer",
     "CloseQuestionError",
     "count_audience",
-    "cross_audience",
 ]

@@ -20,7 +20,8 @@ from bihuan.data.personal import (
 from bihuan.kernel import DefectError
 from bihuan.server.app.errors import missing
 from bihuan.server.app.service import Service
-from bihuan.server.control import CustomerAlias, OrgClosure, Sealer, UnitOfWork
+from bihuan.server.app.unit_scope import in_scope
+from bihuan.server.control import CustomerAlias, Sealer, UnitOfWork
 from bihuan.server.settings import Settings
 from bihuan.workspace import CustomerView, Record, UnknownCustomerError, Workspace
 
@@ -101,7 +102,7 @@ def get_place(service: Service, work: UnitOfWork, customer_id: str) -> CustomerP
         If there is none, or it belongs to a unit outside the scope: the two look the same.
     """
     place = find_place(service, customer_id)
-    if place is None or not _is_in_scope(work, place.unit_id):
+    if place is None or not in_scope(work, place.unit_id):
         raise missing("customer", "客户", customer_id)
     return place
 
@@ -174,19 +175,3 @@ def _masked(service: Service, record: Record) -> Record:
             fact = replace(fact, value=value, text={"zh": plain, "en": plain})
         facts.append(fact)
     return replace(record, facts=tuple(facts))
-
-
-def _is_in_scope(work: UnitOfWork, unit_id: str | None) -> bool:
-    if work.scope.roots is None:
-        return True
-    if unit_id is None:
-        return False
-    found = work.session.scalars(
-        sa.select(OrgClosure)
-        .where(
-            OrgClosure.descendant_id == unit_id,
-            OrgClosure.ancestor_id.in_(sorted(work.scope.roots)),
-        )
-        .limit(1)
-    )
-    return found.first() is not None

@@ -1,7 +1,7 @@
 """Erasure of one customer: lake, quarantine, planes, lists, control database; then a certificate.
 
-The wish is recorded in one transaction; the work is done by a job and may be killed anywhere: it
-is found again by :func:`list_running` and done again, each step finding only what is left.
+The wish is recorded in one transaction; the work is done by a job and may be killed anywhere: the
+job is claimed again and done again, each step finding only what is left.
 """
 
 from __future__ import annotations
@@ -153,13 +153,6 @@ def get_erasure(work: UnitOfWork, erasure_id: str) -> Erasure:
     return row
 
 
-def list_running(service: Service) -> list[str]:
-    """Return the erasures that are not done, oldest first: what a worker starts with."""
-    with service.system_work(read_only=True) as work:
-        query = sa.select(Erasure).where(Erasure.state == "running").order_by(Erasure.erasure_id)
-        return [row.erasure_id for row in work.session.scalars(query)]
-
-
 def _erase_files(service: Service, subject: Subject) -> dict[str, int]:
     workspace = service.workspace
     removed: dict[str, int] = {}
@@ -180,17 +173,17 @@ def _erase_rows(work: UnitOfWork, subject: Subject) -> dict[str, int]:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete = ON")  # else the bytes stay in the file
     removed: dict[str, int] = {}
-    for mapper in sorted(Table.registry.mappers, key=lambda mapper: str(mapper.local_table)):
-        table = mapper.class_
-        if "customer_id" not in mapper.columns or table is CustomerAlias:
-            continue
-        gone = work.unscoped(sa.delete(table).where(table.customer_id == subject.customer_id), _WHY)
-        count = getattr(gone, "rowcount", 0)
-        if count:
-            removed[f"control:{table.__tablename__}"] = count
-    work.unscoped(
-        sa.delete(CustomerAlias).where(CustomerAlias.customer_id == subject.customer_id), _WHY
-    )
+    with work.beyond(_WHY):
+        for mapper in sorted(Table.registry.mappers, key=lambda mapper: str(mapper.local_table)):
+            table = mapper.class_
+            if "customer_id" not in mapper.columns:
+                continue
+            gone = work.session.execute(
+                sa.delete(table).where(table.customer_id == subject.customer_id)
+            )
+            count = getattr(gone, "rowcount", 0)
+            if count and table is not CustomerAlias:
+                removed[f"control:{table.__tablename__}"] = count
     return removed
 
 

@@ -164,8 +164,7 @@ def is_opted_out(
     Parameters
     ----------
     service, work
-        The gate's unit of work. Every refusal counts, from whatever unit: one with a narrow
-        scope is not used, and a refusal recorded within it counts once it is committed.
+        The gate's unit of work. Every refusal counts, from whatever unit and whatever the scope.
     customer_ids
         Who is about to be contacted.
     channel
@@ -181,9 +180,6 @@ def is_opted_out(
     set[str]
         Those with a refusal that stands at that moment, and those who were erased.
     """
-    if work.scope.roots is not None:  # row security would hide what others recorded
-        with service.system_work(read_only=True) as wide:
-            return is_opted_out(service, wide, customer_ids, channel, kind=kind, at=at)
     moment = at or work.now
     wanted = set(customer_ids)
     places = CHANNELS if kind == "no_profiling" else ("all", channel)
@@ -195,8 +191,9 @@ def is_opted_out(
     )
     if len(wanted) <= _MANY:
         rows = rows.where(OptOut.customer_id.in_(sorted(wanted)))
-    refused = set(work.session.scalars(rows)) & wanted
-    return refused | _erased(service, work, wanted)
+    with work.beyond("a refusal binds whoever sends, wherever it was recorded"):
+        refused = set(work.session.scalars(rows)) & wanted
+        return refused | _erased(service, work, wanted)
 
 
 def _erased(service: Service, work: UnitOfWork, wanted: Iterable[str]) -> set[str]:

@@ -24,7 +24,7 @@ from bihuan.audience import (
 )
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError
-from bihuan.server.app.personal.small_groups import CLEARANCE, Hidden, show_count, suppress_small
+from bihuan.server.app.personal.small_groups import CLEARANCE, show_count
 from bihuan.server.app.service import Service
 from bihuan.server.control import CountQuestion, UnitOfWork
 
@@ -84,21 +84,6 @@ def count_audience(
     k = service.settings.small_group
     _require_apart(work, actor, reader, tree, as_of, k)
     return Answer(show_count(count, k, clearance=False), base)
-
-
-def cross_audience(
-    service: Service, actor: Actor, audience: str, tags: tuple[str, str], as_of: date
-) -> Hidden:
-    """Return the cross table of two tags within an audience, as it may be shown.
-
-    Raises
-    ------
-    AudienceError
-        If the rule or a tag cannot be read.
-    """
-    table = service.workspace.reader(as_of).cross(tags, within=normalise(parse(audience)))
-    clearance = actor.may(CLEARANCE)
-    return suppress_small(table.counts, service.settings.small_group, clearance=clearance)
 
 
 def _require_apart(

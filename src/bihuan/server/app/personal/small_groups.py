@@ -48,10 +48,6 @@ class Hidden:
     total: int
     k: int
 
-    def shown(self, value: int) -> int | str:
-        """Return a number as people see it: hidden ones alike, whether small or companions."""
-        return "—" if value < 0 else value
-
 
 def show_count(count: int, k: int, *, clearance: bool) -> int | str:
     """Return a count as it may be shown.

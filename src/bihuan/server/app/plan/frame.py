@@ -20,7 +20,7 @@ from typing import Any
 from bihuan.kernel import canonical_json
 from bihuan.server.app.errors import RefusedError
 from bihuan.server.app.plan.content import ContentError
-from bihuan.server.app.plan.reach import beyond, is_above, today
+from bihuan.server.app.plan.reach import is_above, today
 from bihuan.server.control import Plan, PlanFrame, UnitOfWork
 
 RULES = ("fixed", "allowed", "low", "high", "in_order", "at_most", "at_least")
@@ -92,7 +92,7 @@ def require_within(
     """
     if plan.frame_id is None:
         return
-    with beyond(work, "a frame above binds the units below"):
+    with work.beyond("a frame above binds the units below"):
         frame = work.session.get(PlanFrame, plan.frame_id)
         over = frame is not None and is_above(work, frame.unit_id, plan.unit_id)
     if frame is None or not over or frame.state != "published" or _ended(work, frame):

@@ -13,7 +13,7 @@ from bihuan.server.app.errors import RefusedError, missing
 from bihuan.server.app.plan.content import content_hash
 from bihuan.server.app.plan.impact import has_impact
 from bihuan.server.app.plan.machine import STATES, move
-from bihuan.server.app.plan.reach import beyond, find_row, today
+from bihuan.server.app.plan.reach import find_row, today
 from bihuan.server.app.plan.steps import (
     DECIDE,
     find_filing,
@@ -152,7 +152,7 @@ def require_deployable(work: UnitOfWork, plan_id: str) -> ApprovedPlan:
             remedy="Resume it first.",
             zh=f"方案 {plan_id} 已被停止（{whole.reason}），请先恢复。",
         )
-    with beyond(work, "an approval may stand with the plan above"):
+    with work.beyond("an approval may stand with the plan above"):
         approvals, content = _approvals(work, plan)
         if not has_impact(work, plan, content):
             raise _not_approved(plan, "its impact assessment has ended", "影响评估已失效")
@@ -231,7 +231,7 @@ def stops(work: UnitOfWork, plan_id: str) -> list[ActiveStop]:
     NotFoundError
         If there is no such plan.
     """
-    with beyond(work, "a stop binds whoever asks"):
+    with work.beyond("a stop binds whoever asks"):
         plans = _with_parents(work, plan_id)
         statement = (
             sa.select(PlanStop)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.plan.content import checked_content, decides_on_persons
-from bihuan.server.app.plan.reach import beyond, find_row, today
+from bihuan.server.app.plan.reach import find_row, today
 from bihuan.server.control import ImpactAssessment, OrgClosure, Plan, UnitOfWork
 
 CONCLUSIONS = ("acceptable", "with_measures", "unacceptable")
@@ -164,7 +164,7 @@ def find_valid_impact(work: UnitOfWork, plan: Plan) -> ImpactAssessment | None:
     One about the plan itself, or about its kind by its unit or a unit above.
     """
     day = today(work)
-    with beyond(work, "an assessment above covers the units below"):
+    with work.beyond("an assessment above covers the units below"):
         statement = (
             sa.select(ImpactAssessment)
             .join(OrgClosure, OrgClosure.ancestor_id == ImpactAssessment.unit_id)

@@ -13,7 +13,7 @@ from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.plan.content import Change, differences
 from bihuan.server.app.plan.draft import NewPlan, current_revision, get_plan, open_plan
-from bihuan.server.app.plan.reach import beyond, find_row
+from bihuan.server.app.plan.reach import find_row
 from bihuan.server.app.plan.result import last_result
 from bihuan.server.control import (
     GoodCase,
@@ -380,7 +380,7 @@ def marks_of(work: UnitOfWork, kind: str, ids: Sequence[str]) -> dict[str, Marks
     ids
         Subjects; one without marks has zeros.
     """
-    with beyond(work, "counts over all readers"):
+    with work.beyond("counts over all readers"):
         positive = ReaderMark.value > sa.literal_column("0")  # one text in both its places
         statement = (
             sa.select(
@@ -421,7 +421,7 @@ def _mark(
     once: str = "",
 ) -> None:
     kind, subject_id = subject
-    with beyond(work, "one's own mark, wherever one's home has moved"):
+    with work.beyond("one's own mark, wherever one's home has moved"):
         statement = sa.select(ReaderMark).where(
             ReaderMark.subject_kind == kind,
             ReaderMark.subject_id == subject_id,

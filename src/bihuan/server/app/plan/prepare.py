@@ -13,10 +13,9 @@ from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError
 from bihuan.server.app.plan.approval import FilingTerms
 from bihuan.server.app.plan.content import is_complete, parsed_campaign
-from bihuan.server.app.plan.draft import current_revision, get_plan, record_rehearsal
+from bihuan.server.app.plan.draft import current_revision, get_plan
 from bihuan.server.app.plan.machine import COMPLETE, UnmetGuardError, require_allowed
 from bihuan.server.app.service import Service
-from bihuan.server.control import RehearsalRecord
 from bihuan.strategy import Campaign
 
 
@@ -43,45 +42,12 @@ class RehearsalWish:
     confirmed: frozenset[str] = frozenset()
 
 
-def rehearse_plan(
-    service: Service, actor: Actor, plan_id: str, wish: RehearsalWish, *, request_id: str = ""
-) -> RehearsalRecord:
-    """Rehearse a plan's present content in the workspace and record the result.
-
-    The rehearsal itself holds no transaction; it may take long. A plan that is edited meanwhile
-    keeps no result of what it does not say any more.
-
-    Parameters
-    ----------
-    service
-        Control database and workspace.
-    actor
-        Who has it rehearsed; needs ``plan.edit``.
-    plan_id
-        The plan.
-    wish
-        On which data, on how many.
-    request_id
-        Of the request or job.
-
-    Raises
-    ------
-    StaleError
-        If the plan was changed meanwhile.
-    UserError
-        If the campaign is wrong, may not run, or its audience is empty; says which.
-    """
-    result, content_hash = run_rehearsal(service, actor, plan_id, wish)
-    with service.work(actor, "plan.edit", request_id=request_id) as work:
-        return record_rehearsal(
-            work, actor, get_plan(work, plan_id), result, content_hash=content_hash
-        )
-
-
 def run_rehearsal(
     service: Service, actor: Actor, plan_id: str, wish: RehearsalWish
 ) -> tuple[dict[str, Any], str]:
     """Rehearse a plan's present content and record nothing yet.
+
+    The rehearsal itself holds no transaction; it may take long.
 
     Returns
     -------
@@ -91,7 +57,7 @@ def run_rehearsal(
     Raises
     ------
     UserError
-        As for :func:`rehearse_plan`.
+        If the campaign is wrong, may not run, or its audience is empty; says which.
     """
     with service.work(actor, "plan.edit", read_only=True) as work:
         plan = get_plan(work, plan_id)

@@ -1,22 +1,19 @@
-"""Reading what lies beyond the caller's scope, where the workflow itself needs to know it."""
+"""Who stands above a unit and who may approve there, also where the caller cannot see it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from bihuan.server.app.permission import granting
 from bihuan.server.control import (
     Account,
     OrgClosure,
     OrgUnit,
-    Scope,
     StaffPost,
     Table,
     UnitOfWork,
@@ -32,44 +29,10 @@ def today(work: UnitOfWork) -> date:
     return work.now.astimezone(ZONE).date()
 
 
-@contextmanager
-def beyond(work: UnitOfWork, why: str) -> Iterator[None]:
-    """Read past the scope inside the block; ``why`` says what makes that right.
-
-    Who sits above a unit, what its parent plan was approved for, whether somebody has stopped it:
-    the workflow must know, the caller need not see. Nothing may be written inside.
-    """
-    del why  # stands in the code for its reader
-    session = work.session
-    session.flush()
-    before: Scope = session.info["scope"]
-    session.info["scope"] = Scope.everything()
-    _tell(work, Scope.everything())
-    try:
-        yield
-    except DBAPIError:
-        session.info["scope"] = before
-        raise  # the transaction is lost, and with it what it was told
-    except BaseException:
-        session.info["scope"] = before
-        _tell(work, before)
-        raise
-    session.info["scope"] = before
-    _tell(work, before)
-
-
-def _tell(work: UnitOfWork, scope: Scope) -> None:
-    connection = work.session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            sa.text("SELECT set_config('bihuan.scope', :scope, true)"), {"scope": scope.text()}
-        )
-
-
 def find_row(work: UnitOfWork, table: type[R], key: str) -> R | None:
     """Return the row of ``table`` with primary key ``key`` that the scope shows, or None.
 
-    Asks the database each time: what was read :func:`beyond` the scope is in the session too.
+    Asks the database each time: what was read by ``work.beyond`` is in the session too.
     """
     column = sa.inspect(table).primary_key[0]
     return work.session.scalars(sa.select(table).where(column == key)).one_or_none()
@@ -77,7 +40,7 @@ def find_row(work: UnitOfWork, table: type[R], key: str) -> R | None:
 
 def path_to_top(work: UnitOfWork, unit_id: str) -> tuple[OrgUnit, ...]:
     """Return the unit and every unit above it, from the unit up."""
-    with beyond(work, "everybody stands under the same tree"):
+    with work.beyond("everybody stands under the same tree"):
         statement = (
             sa.select(OrgUnit)
             .join(OrgClosure, OrgClosure.ancestor_id == OrgUnit.unit_id)
@@ -98,7 +61,7 @@ def approvers_at(work: UnitOfWork, unit_ids: Sequence[str]) -> dict[str, frozens
         Units; a unit without approvers has an empty set.
     """
     found: dict[str, set[str]] = {unit: set() for unit in unit_ids}
-    with beyond(work, "a planner is approved from above"):
+    with work.beyond("a planner is approved from above"):
         statement = (
             sa.select(StaffPost.unit_id, Account.account_id)
             .join(Account, Account.staff_id == StaffPost.staff_id)

@@ -16,13 +16,6 @@ from bihuan.server.control import Plan, PlanResult, UnitOfWork
 
 METRICS = ("retained", "ordered", "accepted", "revenue")
 """What a campaign's goal can be measured in."""
-RESULTS: Mapping[str, Mapping[str, str]] = {
-    "positive": {"zh": "正效果", "en": "positive"},
-    "negative": {"zh": "负效果", "en": "negative"},
-    "open": {"zh": "不显著", "en": "open"},
-    "unknown": {"zh": "不可估计", "en": "not estimable"},
-}
-"""What a measured effect comes to: its interval above nought, below, around it, or none."""
 
 
 def complete_plan(work: UnitOfWork, actor: Actor, plan: Plan, *, comment: str = "") -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError, missing
 from bihuan.server.app.plan.machine import move, require_allowed
-from bihuan.server.app.plan.reach import beyond, is_above
+from bihuan.server.app.plan.reach import is_above
 from bihuan.server.control import Plan, PlanStop, UnitOfWork
 
 PARTLY = ("approved", "executing", "paused")
@@ -163,7 +163,7 @@ def _require_parts(
             remedy=f"Its channels are: {plan.channels.strip(',')}.",
             zh=f"方案 {plan.plan_id} 未使用渠道 {'、'.join(strange)}。",
         )
-    with beyond(work, "whether a unit lies in the plan's subtree is no secret"):
+    with work.beyond("whether a unit lies in the plan's subtree is no secret"):
         outside = [unit for unit in units if not is_above(work, plan.unit_id, unit)]
     if outside:
         raise missing("unit of this plan", "方案覆盖的组织单元", ", ".join(outside))

@@ -87,11 +87,6 @@ class SceneForm:
     touchpoints: tuple[Touchpoint, ...]
     review: tuple[str, ...]
 
-    @property
-    def is_by_clock(self) -> bool:
-        """Whether the clock takes it."""
-        return isinstance(self.taken, Scene)
-
     def audience(self, values: Mapping[str, object]) -> str:
         """Return the audience, filled in where a clerk fills it in; raise FormError if not."""
         if isinstance(self.taken, Scene):

@@ -7,7 +7,6 @@ campaign). ``guide`` gives each branch its tasks and targets and follows them.
 
 from bihuan.server.app.scheme.design import Proposal, propose_scheme
 from bihuan.server.app.scheme.guide import (
-    FEEDBACK_KINDS,
     answer,
     find_feedback,
     find_guides,
@@ -53,5 +52,4 @@ __all__ = [
     "find_guides",
     "find_tasks",
     "find_feedback",
-    "FEEDBACK_KINDS",
 ]

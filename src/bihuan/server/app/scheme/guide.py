@@ -14,7 +14,6 @@ from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.unit_scope import require_units
 from bihuan.server.control import Guide, GuideFeedback, GuideTask, Scheme, UnitOfWork
 
-FEEDBACK_KINDS = ("problem", "suggestion", "practice")
 _CHANNEL = {
     "outbound": ("外呼", "outbound calls"), "sms": ("短信", "text messages"),
     "app": ("手机应用", "the app"), "hall": ("营业厅", "the halls"),

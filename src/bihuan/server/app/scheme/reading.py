@@ -121,7 +121,7 @@ def read_case(
         )
     rates = _rates(service, candidates, terms)
     liked, notes = _preferences(service, as_of, ids, [channel for _, channel in candidates])
-    plain = _chances(numbers[terms.score], rates, candidates, terms)
+    plain = _chances(numbers[terms.score], rates, terms)
     chance = plain * liked
     possible = np.column_stack([eligible[offer.offer_id][kept] for offer, _ in candidates])
     chance = np.where(possible & (liked > 0), np.clip(chance, 0.0, 1.0), np.nan)
@@ -192,7 +192,6 @@ def _rates(
 def _chances(
     score: Floats,
     rates: Sequence[Mapping[str, Any]],
-    candidates: Sequence[tuple[Offer, str]],
     terms: SchemeTerms,
 ) -> Floats:
     rate = np.array([one["rate"] for one in rates], dtype=np.float64)
