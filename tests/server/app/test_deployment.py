@@ -37,6 +37,7 @@ from bihuan.server.app.deployment.record import frozen_deployment, go_live, prep
 from bihuan.server.app.errors import ConflictError, NotFoundError, RefusedError
 from bihuan.server.app.plan import NotApprovedError, StoppedError, require_deployable
 from bihuan.server.app.plan.draft import edit_plan, get_plan
+from bihuan.server.app.plan.local import counts_of as carried_out_of
 from bihuan.server.app.plan.stop import pause
 from bihuan.server.app.service import Service
 from bihuan.server.control import AuditEntry, PlanDeployment, PlanRun
@@ -82,7 +83,10 @@ class TestOneClick:
         assert live.reconciliation["pending"] == 216
         assert sum(live.strategies.values()) == 216
         with service.system_work(read_only=True) as work:
-            assert get_plan(work, plan_id).state == "executing"
+            plan = get_plan(work, plan_id)
+            assert plan.state == "executing"
+            assert (plan.counts["planned"], plan.counts["pending"]) == (216, 216)
+            assert carried_out_of(work, plan)["all"]["planned"] == 216
             run = work.session.scalars(sa.select(PlanRun)).one()
             assert (run.state, run.deployment_id) == ("deployed", live.deployment_id)
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -24,6 +25,7 @@ from bihuan.kernel.crash import crash_point
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
 from bihuan.server.app.plan import ApprovedPlan, mark_deployed, require_deployable
+from bihuan.server.app.plan.local import record_counts
 from bihuan.server.app.service import Service
 from bihuan.server.app.unit_scope import units_in_scope
 from bihuan.server.control import DeploymentCount, PlanDeployment, UnitOfWork
@@ -295,7 +297,21 @@ def record_reconciliation(
     if is_done and row.state == "live":
         row.state, row.ended_at = "completed", work.now
         work.audit("deployment.complete", "deployment", deployment_id)
+    work.session.flush()
+    record_counts(work, row.plan_id, _carried_out(work, row.plan_id))
     return row
+
+
+def _carried_out(work: UnitOfWork, plan_id: str) -> dict[str, int]:
+    """Return what all deployments of a plan have done, by the names of a reconciliation."""
+    done: Counter[str] = Counter()
+    for report in work.session.scalars(
+        sa.select(PlanDeployment.reconciliation).where(
+            PlanDeployment.plan_id == plan_id, PlanDeployment.state.in_(("live", "completed"))
+        )
+    ):
+        done.update({name: n for name, n in (report or {}).items() if type(n) is int})
+    return dict(done)
 
 
 def _require_fence(row: PlanDeployment, fence: int) -> None:

@@ -215,10 +215,8 @@ def state_counts(work: UnitOfWork) -> dict[str, int]:
 def _find_dedupe(work: UnitOfWork, dedupe: str | None) -> Job | None:
     if dedupe is None:
         return None
-    found: Job | None = work.unscoped(
-        sa.select(Job).where(Job.dedupe == dedupe), "a key is one for all units"
-    ).scalar_one_or_none()
-    return found
+    with work.beyond("a key is one for all units"):
+        return work.session.scalars(sa.select(Job).where(Job.dedupe == dedupe)).one_or_none()
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
