@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 
 from bihuan.kernel import UserError
+from bihuan.kernel.document import read_yaml
 
 CONTRACT_FOLDER = Path(__file__).parent / "contracts"
 
@@ -179,7 +180,7 @@ def load_contract(path: Path) -> TableContract:
         If the file does not have the form of a contract; the message names file and field.
     """
     try:
-        return _parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _parse(read_yaml(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         told = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
         raise ContractError(

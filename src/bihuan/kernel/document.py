@@ -12,6 +12,18 @@ import yaml
 from bihuan.kernel.errors import UserError
 
 LANGUAGES = ("zh", "en")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where it was built
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text says, as plain values; several times faster than ``safe_load``.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is not YAML, or asks for more than plain values.
+    """
+    return yaml.load(text, Loader=_LOADER)
 
 
 class DocumentError(UserError):
@@ -53,7 +65,7 @@ class Document:
             If the file is absent, not UTF-8, not YAML, or not a mapping.
         """
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+            value = read_yaml(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DocumentError(
                 f"{path.name} cannot be read: {error}.",

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from bihuan.audience import AudienceError, parse, tags_of
+from bihuan.kernel.document import read_yaml
 from bihuan.tag import TagDictionary
 
 KINDS = ("campaigns", "offers", "rules", "scenes", "filters", "cohorts", "models", "recipes")
@@ -56,7 +57,7 @@ def tag_uses(root: Path, dictionary: TagDictionary) -> dict[str, tuple[str, ...]
 
 def _words_of(path: Path) -> set[str]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = read_yaml(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, yaml.YAMLError):
         return set()  # whoever loads the file is told what is wrong with it
     return set(_walk(content))

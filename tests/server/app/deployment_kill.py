@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import sqlglot
+from sqlalchemy.orm import configure_mappers
 
 from bihuan.delivery import list_deployments
 from bihuan.delivery.reading import decision_content_hash
@@ -359,6 +361,8 @@ def _tell_plan(deployment_id: str) -> None:
 def warm() -> None:
     """Load what is compiled once, in a thread that has ended before anything is forked."""
     decision_content_hash(world.decisions(10))
+    sqlglot.parse_one("select 1", dialect="duckdb")
+    configure_mappers()
 
 
 def seed_defect(name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from bihuan.kernel import UserError
+from bihuan.kernel.document import read_yaml
 from bihuan.model.card import Text
 from bihuan.model.steps.features import FeatureRules
 from bihuan.model.steps.learner import BoostedSettings, LogisticSettings
@@ -126,7 +127,7 @@ class ModelSpec:
     def load(cls, path: Path) -> ModelSpec:
         """Read an order form from a YAML file; see :meth:`parse`."""
         try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+            raw = read_yaml(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ModelSpecError(
                 f"{path.name} cannot be read: {error}.",

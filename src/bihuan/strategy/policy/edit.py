@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bihuan.kernel.document import Document, DocumentError
+from bihuan.kernel.document import Document, DocumentError, read_yaml
 from bihuan.strategy.policy.impact import PolicyChange
 from bihuan.strategy.policy.statement import PolicyStatement, read_statement
 
@@ -28,7 +28,7 @@ def parse_statement(text: str, where: str = "new policy") -> PolicyStatement:
         If it is no such text; names the field.
     """
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise DocumentError(
             f"{where} is not YAML: {error}.",
@@ -61,7 +61,7 @@ def edit_text(text: str, change: PolicyChange) -> str:
         return text if found is None else _cut(text, found)
     if found is None:
         return _append(text, entries, change.statement)
-    old = read_statement(Document(yaml.safe_load(_source(text, found)), ""))
+    old = read_statement(Document(read_yaml(_source(text, found)), ""))
     if replace(old, status=change.statement.status, place="") == replace(
         change.statement, place=""
     ):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from bihuan.data import load_contracts
-from bihuan.kernel.document import Document, DocumentError
+from bihuan.kernel.document import Document, DocumentError, read_yaml
 from bihuan.offer import KINDS
 from bihuan.strategy.policy.limit import (
     ANY,
@@ -214,7 +214,7 @@ def channel_kinds() -> tuple[str, ...]:
 
 def _document(path: Path, text: str) -> Document:
     try:
-        return Document(yaml.safe_load(text), path.name)
+        return Document(read_yaml(text), path.name)
     except yaml.YAMLError as error:
         raise DocumentError(
             f"{path.name} is not YAML: {error}.",
