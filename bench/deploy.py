@@ -7,10 +7,14 @@ and written as target lists; and DuckDB alone ranks and hashes the same rows int
 Parquet file and copies the same list columns, partitioned by channel and unit, as CSV and as
 Parquet. Plain DuckDB checks nothing, guards no cell against formulas, promises no order within a
 list, writes no manifest, and leaves half a folder behind if it is killed.
+
+Last, the whole click: an approved plan of six offers through the service over SQLite, from the gate
+and its control rows over the frozen assignments to live and reconciled.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import resource
@@ -22,6 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
@@ -33,7 +38,9 @@ import pyarrow.parquet as pq
 from bihuan.data import Lake
 from bihuan.delivery import TOUCHPOINTS, FileChannel, ListLayout, deploy, list_deployments
 from bihuan.kernel import FixedClock, random_stream
+from bihuan.server.app.deployment import deploy_plan
 
+WORLD = Path(__file__).parents[1] / "tests" / "server" / "app" / "deployment_world.py"
 SEED = 20261031
 ROUNDS = 3
 OFFERS, UNITS = 18, 11
@@ -101,12 +108,18 @@ def _run(size: int, instance: Path | None, folder: Path) -> dict[str, Any]:
             busy[name].append(cpu)
     if len(set(rows.values())) != 1:
         raise AssertionError(f"The two sides wrote different numbers of rows: {rows}.")
+    _in_own_process(build_plan, folder / "click", size)
+    clicked = _in_own_process(time_click, folder / "click")
     seconds_of = {name: statistics.median(times) for name, times in wall.items()}
     cpu_of = {name: statistics.median(times) for name, times in busy.items()}
     plain = seconds_of["plain_csv"] + seconds_of["plain_parquet"]
     plain_cpu = cpu_of["plain_csv"] + cpu_of["plain_parquet"]
     return {
         "assignments": rows["freeze"],
+        "click_assignments": clicked[0],
+        "click_seconds": clicked[1],
+        "click_cpu_seconds": clicked[2],
+        "click_peak_gib": clicked[3],
         "lists": len(TOUCHPOINTS) * UNITS,
         "freeze_seconds": seconds_of["freeze"],
         "export_seconds": seconds_of["export"],
@@ -131,6 +144,14 @@ def _run(size: int, instance: Path | None, folder: Path) -> dict[str, Any]:
                 ("plain DuckDB: COPY partitioned CSV", "plain_csv"),
                 ("plain DuckDB: COPY partitioned Parquet", "plain_parquet"),
             )
+        ]
+        + [
+            {
+                "what": "bihuan: the whole click, live and reconciled",
+                "seconds": clicked[1],
+                "CPU seconds": clicked[2],
+                "peak GiB": clicked[3],
+            }
         ],
     }
 
@@ -265,6 +286,38 @@ def _copied(connection: duckdb.DuckDBPyConnection, select: str, target: Path, op
 def _scripts() -> pa.Table:
     rows = [{"offer_id": o, "channel": c, "script_id": s} for (o, c), s in SCRIPTS.items()]
     return pa.Table.from_pylist(rows)
+
+
+def build_plan(folder: Path, size: int) -> None:
+    """Lay out a service with an approved plan whose decisions treat about ``size`` customers."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _, plan_id = _world().build(folder, n=size * 10 // 9)
+    (folder / "plan").write_text(plan_id, encoding="utf-8")
+
+
+def time_click(folder: Path) -> tuple[int, float, float, float]:
+    """Deploy the plan; return its rows, seconds, CPU seconds and the peak memory in GiB."""
+    world = _world()
+    service = world.open_world(folder)
+    plan_id = (folder / "plan").read_text(encoding="utf-8")
+
+    def work() -> int:
+        row = deploy_plan(service, world.PLANNER, plan_id, as_of=world.AS_OF)
+        if row.state != "live" or not row.reconciliation["reconciles"]:
+            raise AssertionError(f"{row.state}: {row.reconciliation}")
+        return int(row.planned)
+
+    return _timed(work)
+
+
+def _world() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("deployment_world", WORLD)
+    assert spec is not None
+    assert spec.loader is not None
+    world = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(world)
+    return world
 
 
 def _texts() -> pa.Table:
