@@ -8,9 +8,9 @@ from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
-import yaml
 
 from bihuan.kernel import Progress
+from bihuan.kernel.document import read_yaml
 from bihuan.pack import PACKS
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.deployment import deploy_plan
@@ -222,7 +222,7 @@ class _Office:
 def _campaign(state: str, zh: str, en: str) -> dict[str, Any]:
     """Return the retention campaign with one offer, two channels and a name of its own."""
     file = next((PACKS["retention"] / "campaigns").glob("*.yaml"))
-    whole: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    whole: dict[str, Any] = read_yaml(file.read_text(encoding="utf-8"))
     offer = dict(whole["mix"][0])
     offer["channels"] = {name: offer["channels"][name] for name in ("sms", "app")}
     scripts = [told["script"] for told in offer["channels"].values()]

@@ -12,7 +12,7 @@ import yaml
 from bihuan.kernel.errors import UserError
 
 LANGUAGES = ("zh", "en")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where it was built
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where it was built
 
 
 def read_yaml(text: str) -> Any:
@@ -23,7 +23,7 @@ def read_yaml(text: str) -> Any:
     yaml.YAMLError
         If it is not YAML, or asks for more than plain values.
     """
-    return yaml.load(text, Loader=_LOADER)
+    return yaml.load(text, Loader=YAML_LOADER)
 
 
 class DocumentError(UserError):

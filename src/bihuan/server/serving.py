@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +30,7 @@ from bihuan.server.settings import Settings
 log = structlog.get_logger("bihuan.serving")
 
 MOST_BY_DEFAULT = 4
-_SHARES_PORTS = hasattr(socket, "SO_REUSEPORT") and os.uname().sysname == "Linux"
+_SHARES_PORTS = sys.platform == "linux"
 _LIFE_SECONDS = 10.0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from bihuan.data import ColumnType
+from bihuan.kernel.document import YAML_LOADER
 from bihuan.tag.definition import (
     Layer,
     Library,
@@ -43,7 +44,6 @@ _ENUMS: Mapping[str, type[enum.StrEnum]] = {
     "state": State,
 }
 _TEXTS = ("title", "meaning", "definition")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where it was built
 _THRESHOLD = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -120,7 +120,7 @@ def _read(path: Path) -> list[tuple[str, Any, Mapping[str, Any]]]:
 
 def _items(text: str, path: Path) -> list[tuple[str, Any, Mapping[str, Any]]]:
     try:
-        loader = _Loader(text)
+        loader = YAML_LOADER(text)
         root = loader.get_single_node()
         _refuse_twice(root, path)
         content = loader.construct_document(root) if root is not None else None

@@ -226,10 +226,10 @@ def _identify_token(work: UnitOfWork, bearer: str, now: datetime) -> Identity:
     )
 
 
-def actor_of(work: UnitOfWork, account_id: str, *, session_id: str = "") -> Actor | None:
+def actor_of(work: UnitOfWork, account_id: str) -> Actor | None:
     """Return an active account as an actor with the posts it holds at this moment, or None."""
     rows = work.session.execute(_BY_ACCOUNT, {"account_id": account_id}).all()
-    return _actor(rows, session_id) if rows else None
+    return _actor(rows, "") if rows else None
 
 
 def _actor(rows: Sequence[Any], session_id: str, *, allowed: frozenset[str] | None = None) -> Actor:

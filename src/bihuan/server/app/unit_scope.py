@@ -58,7 +58,7 @@ def require_units(work: UnitOfWork, unit_ids: Iterable[str]) -> None:
         raise missing("org unit", "组织单元", unit)
 
 
-def below_units(work: UnitOfWork, unit_id: str) -> list[str]:
+def own_units_below(work: UnitOfWork, unit_id: str) -> list[str]:
     """Return the ids of a unit and all below it, sorted; all must be in scope."""
     require_units(work, [unit_id])
     return units_below(work, unit_id)

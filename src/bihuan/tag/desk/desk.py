@@ -16,6 +16,7 @@ import yaml
 
 from bihuan.data import Engine, Lake
 from bihuan.kernel import Clock, Progress
+from bihuan.kernel.document import read_yaml
 from bihuan.tag.definition import State, TagDefinition, TagDefinitionError
 from bihuan.tag.desk.life import (
     TagTransitionError,
@@ -348,7 +349,7 @@ class Desk:
 
 def _parse(text: str) -> TagDefinition:
     try:
-        content = yaml.safe_load(text)
+        content = read_yaml(text)
     except yaml.YAMLError as error:
         raise TagDefinitionError(
             f"The proposal is not YAML: {' '.join(str(error).split())}.",

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from bihuan.kernel import UserError
+from bihuan.kernel.document import read_yaml
 from bihuan.tag.definition import TagDefinition
 from bihuan.tag.load import load_definitions, parse_definitions
 
@@ -104,7 +105,7 @@ class Page:
         return []
 
     def _defaults(self) -> Mapping[str, Any]:
-        content = yaml.safe_load(self.text)
+        content = read_yaml(self.text)
         return (content or {}).get("defaults") or {}
 
     def _checked(self, text: str, touched: set[str]) -> Page:

@@ -297,7 +297,6 @@ def record_reconciliation(
     if is_done and row.state == "live":
         row.state, row.ended_at = "completed", work.now
         work.audit("deployment.complete", "deployment", deployment_id)
-    work.session.flush()
     record_counts(work, row.plan_id, _carried_out(work, row.plan_id))
     return row
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import ConflictError, RefusedError, missing
-from bihuan.server.app.unit_scope import below_units, require_units
+from bihuan.server.app.unit_scope import own_units_below, require_units
 from bihuan.server.control import (
     OrgUnit,
     Staff,
@@ -310,7 +310,7 @@ def members_of(work: UnitOfWork, team_id: str, *, past: bool = False) -> list[Te
 
 def headcount(work: UnitOfWork, unit_id: str) -> list[Headcount]:
     """Return planned and actual people of the active teams below a unit, by level and kind."""
-    units = below_units(work, unit_id)
+    units = own_units_below(work, unit_id)
     statement = sa.select(Team).where(Team.unit_id.in_(units), Team.status == "active")
     teams = list(work.session.scalars(statement))
     tiers = _tiers(work, {team.unit_id for team in teams})

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from bihuan.server.app.actor import Actor
 from bihuan.server.app.errors import RefusedError, missing
 from bihuan.server.app.team.roster import posts_of
-from bihuan.server.app.unit_scope import below_units, require_units
+from bihuan.server.app.unit_scope import own_units_below, require_units
 from bihuan.server.control import (
     Course,
     OrgClosure,
@@ -120,7 +120,7 @@ def completion(work: UnitOfWork, course: Course, unit_id: str) -> list[Completio
     results = {
         row.staff_id: row.passed for row in work.session.scalars(find_records(course.course_id))
     }
-    units = below_units(work, unit_id)
+    units = own_units_below(work, unit_id)
     children = work.session.scalars(
         sa.select(OrgClosure.descendant_id).where(
             OrgClosure.ancestor_id == unit_id, OrgClosure.depth == 1
@@ -128,7 +128,7 @@ def completion(work: UnitOfWork, course: Course, unit_id: str) -> list[Completio
     )
     found = [_completion(unit_id, set(units), people, results)]
     for child in sorted(children):
-        one = _completion(child, set(below_units(work, child)), people, results)
+        one = _completion(child, set(own_units_below(work, child)), people, results)
         if one.due:
             found.append(one)
     return found
